@@ -1,0 +1,69 @@
+"""Labels and colours for the enums of replication.core, in the words of the vendor's manual. Nothing else."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from replication.core.roles import NodeStatus, SystemRole
+
+
+class SystemRoleChoices(models.TextChoices):
+    PRIMARY = SystemRole.PRIMARY.value, _("Primary")
+    FALLBACK = SystemRole.FALLBACK.value, _("Fallback")
+
+
+class DesiredState(models.TextChoices):
+    STARTED = "started", _("Started")
+    STOPPED = "stopped", _("Stopped")
+
+
+class OperationKind(models.TextChoices):
+    RESYNCHRONIZE = "resynchronize", _("Re-synchronize Master")
+    PREFLIGHT = "preflight", _("Check before adding a node")
+
+
+class OperationState(models.TextChoices):
+    QUEUED = "queued", _("Queued")
+    RUNNING = "running", _("Running")
+    SUCCEEDED = "succeeded", _("Succeeded")
+    FAILED = "failed", _("Failed")
+    CANCELLED = "cancelled", _("Cancelled")
+    NEEDS_PERSON = "needs-person", _("Needs a person")
+
+
+class EventLevel(models.TextChoices):
+    INFO = "info", _("Information")
+    WARNING = "warning", _("Warning")
+    ERROR = "error", _("Error")
+
+
+STATUS_LABELS = {
+    NodeStatus.MASTER: _("Master"),
+    NodeStatus.MASTER_CLOSED: _("Master – closed to writes"),
+    NodeStatus.WAITING: _("Slave – Waiting for Master to send events"),
+    NodeStatus.CATCHING_UP: _("Slave – Catching up (%(detail)s behind)"),
+    NodeStatus.CONNECTING: _("Slave – Connecting to Master"),
+    NodeStatus.RESYNCHRONIZING: _("Slave – Re-synchronizing (%(detail)s)"),
+    NodeStatus.ERROR: _("Slave – Error: %(detail)s"),
+    NodeStatus.NOT_FOLLOWING: _("Slave – Not following yet"),
+    NodeStatus.DIVERGED: _("Diverged"),
+    NodeStatus.DATABASE_DOWN: _("Database not running"),
+    NodeStatus.UNREACHABLE: _("Unreachable"),
+    NodeStatus.UNKNOWN: _("Unknown"),
+    NodeStatus.INACTIVE: _("Inactive"),
+}
+
+STATUS_LEVELS = {
+    NodeStatus.MASTER: "ok",
+    NodeStatus.MASTER_CLOSED: "bad",
+    NodeStatus.WAITING: "ok2",
+    NodeStatus.CATCHING_UP: "warn",
+    NodeStatus.CONNECTING: "warn",
+    NodeStatus.RESYNCHRONIZING: "warn",
+    NodeStatus.ERROR: "bad",
+    NodeStatus.NOT_FOLLOWING: "warn",
+    NodeStatus.DIVERGED: "bad",
+    NodeStatus.DATABASE_DOWN: "bad",
+    NodeStatus.UNREACHABLE: "bad",
+    NodeStatus.UNKNOWN: "off",
+    NodeStatus.INACTIVE: "off",
+}

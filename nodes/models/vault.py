@@ -1,0 +1,53 @@
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from .ids import new_id
+
+
+class Vault(models.Model):
+    """A vault and its published facts (epoch … intent), which change only by compare-and-set in stores/topology.py."""
+
+    id = models.CharField(primary_key=True, max_length=32, default=new_id, editable=False)
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    stay_writable = models.BooleanField(
+        _("stay writable"),
+        default=True,
+        help_text=_("When the acker is lost: go solo and stay writable. Unticked: block writes until it is back."),
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    epoch = models.PositiveBigIntegerField(default=0, editable=False)
+    owner = models.CharField(max_length=64, default="", blank=True, editable=False)
+    primary = models.ForeignKey(
+        "nodes.VaultNode", null=True, blank=True, editable=False, on_delete=models.PROTECT, related_name="+"
+    )
+    may_ack = models.JSONField(default=list, blank=True, editable=False)
+    promotable = models.ForeignKey(
+        "nodes.VaultNode", null=True, blank=True, editable=False, on_delete=models.PROTECT, related_name="+"
+    )
+    intent = models.JSONField(null=True, blank=True, editable=False)
+    # Why the vault is solo, or what it waits for: the last word of the leader, for the screen and vault_status.
+    reason = models.CharField(max_length=500, default="", blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("vault")
+        verbose_name_plural = _("vaults")
+        ordering = ["name"]
+        constraints = [
+            models.CheckConstraint(
+                name="vault_promotable_is_not_primary",
+                condition=Q(promotable__isnull=True) | Q(primary__isnull=True) | ~Q(promotable=F("primary")),
+            ),
+            models.CheckConstraint(
+                name="vault_promotable_needs_primary",
+                condition=Q(promotable__isnull=True) | Q(primary__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="vault_open_intent_publishes_nobody",
+                condition=Q(intent__isnull=True) | Q(promotable__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

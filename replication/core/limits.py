@@ -1,0 +1,61 @@
+"""Every default of the product in one table: durations carry their unit, sizes say it in the name.
+
+Source of the figures: docs/design/timing.md. Relations between them are tested in tests/core/test_limits.py.
+"""
+
+from datetime import timedelta
+from typing import Final
+
+AGENT_PORT: Final = 5389
+DATABASE_PORT: Final = 3307
+
+HELLO_INTERVAL: Final = timedelta(seconds=0.5)
+HELLO_INTERVAL_MIN: Final = timedelta(seconds=0.2)
+HELLO_INTERVAL_MAX: Final = timedelta(seconds=60)
+SILENCE_LIMIT: Final = timedelta(seconds=1.5)
+"""A node that has not answered for this long is silent; never less than three hello intervals."""
+HELLO_MARGIN: Final = timedelta(seconds=0.5)
+"""How much longer than the interval the controller waits for the answer of a long poll."""
+TICK: Final = timedelta(milliseconds=25)
+"""Pace of the controller's own clock; silence is counted in ticks, TICK_CAP each at most."""
+TICK_CAP: Final = timedelta(milliseconds=50)
+
+PING_INTERVAL: Final = timedelta(milliseconds=100)
+PING_DEADLINE: Final = timedelta(milliseconds=500)
+PROCESS_TICK: Final = timedelta(milliseconds=10)
+"""How often the agent looks for PF_EXITING in /proc/PID/stat."""
+WITNESS_DEADLINE: Final = timedelta(milliseconds=100)
+WITNESS_INTERVAL: Final = timedelta(milliseconds=50)
+HEARTBEAT_PERIOD: Final = timedelta(milliseconds=250)
+"""MASTER_HEARTBEAT_PERIOD of every replica."""
+HEARD_LIMIT: Final = timedelta(seconds=1.5)
+"""A replica still hears its primary when a heartbeat or an event moved within this time."""
+
+LEADER_LEASE: Final = timedelta(seconds=1.2)
+LEADER_RENEWAL: Final = timedelta(seconds=0.4)
+LEADER_MARGIN: Final = timedelta(seconds=0.2)
+"""The holder stops acting this long before its own clock says that the lease is over."""
+
+ACKER_LOST_AFTER: Final = timedelta(seconds=1.5)
+"""How long the acker may be gone, or commits may hang, before the vault goes solo."""
+ACKER_STEADY_FOR: Final = timedelta(seconds=1.0)
+"""How long a replica must have streamed without a break before it may become the acker: the hysteresis."""
+ACKER_MAX_BEHIND: Final = 1000
+"""Transactions a replica may be behind, received, when it is made the acker."""
+RESTART_GRACE: Final = timedelta(seconds=5)
+"""How long the agent of a lossless primary keeps a dead mariadbd down, for the controller to decide."""
+SETTINGS_CHECK: Final = timedelta(seconds=5)
+
+STEP_DEADLINE: Final = timedelta(seconds=5)
+"""Deadline of an ordinary verb, counted by the sender and carried in the command."""
+DRAIN_DEADLINE: Final = timedelta(seconds=60)
+START_DEADLINE: Final = timedelta(seconds=60)
+PROOF_DEADLINE: Final = timedelta(seconds=2)
+"""How long a new acker may take to prove that it has everything, while commits already wait for it."""
+PREFLIGHT_DEADLINE: Final = timedelta(seconds=5)
+
+GTID_GAP: Final = 1_000_000
+"""Sequence numbers skipped by the first write of a new primary, so that a lost GTID is never issued again."""
+RETRY_AFTER: Final = timedelta(seconds=2)
+"""A procedure that failed is not tried again sooner; doubled each time up to RETRY_MAX."""
+RETRY_MAX: Final = timedelta(seconds=30)

@@ -1,0 +1,148 @@
+"""The frozen view that every decision looks at. Built by the shell, read by diagnosis, candidates, plan and status."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from . import limits
+from .report import DatabaseReport, NodeReport
+from .roles import OrderKind, ProcessState, SystemRole, VaultState, Witness
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intent:
+    """A failover that was begun and is not resolved. While it is open only "finish" and "roll back" may claim (rule 7)."""
+
+    kind: str
+    target: str
+    """Id of the node that is to become primary."""
+    entitled: str
+    """Id of the former acker: the only node that may be finished on."""
+    former_primary: str
+    must_revoke: tuple[str, ...]
+    """Ids of all nodes that might have acknowledged for the former primary."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.__dict__, "must_revoke": list(self.must_revoke)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> "Intent | None":
+        return (
+            cls(**{**data, "must_revoke": tuple(data["must_revoke"])}) if data else None
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """The published facts of a vault: one row, changed by compare-and-set only. Node ids are 32 hex digits, "" is none."""
+
+    vault: str
+    epoch: int = 0
+    owner: str = ""
+    """Random id of the leadership whose compare-and-set made this epoch; only it may send commands under it (rule 1)."""
+    primary: str = ""
+    may_ack: frozenset[str] = frozenset()
+    promotable: str = ""
+    intent: Intent | None = None
+
+    @property
+    def state(self) -> VaultState:
+        if self.intent is not None:
+            return VaultState.CHANGING
+        if not self.primary:
+            return VaultState.NEW
+        return VaultState.LOSSLESS if self.promotable else VaultState.SOLO
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeView:
+    """One node: what the inventory wishes and what was seen. What did not answer is unknown, not down."""
+
+    id: str
+    hostname: str
+    ip: str
+    port: int = limits.AGENT_PORT
+    database_port: int = limits.DATABASE_PORT
+    system_role: SystemRole = SystemRole.FALLBACK
+    ordinal: int = 1
+    """Order of adding; decides ties."""
+    active: bool = True
+    """The wish of the operator."""
+    removed: bool = False
+    """The operator deleted it; it goes when the service has taken it out of the vault."""
+    detached: bool = False
+    """The service has carried out the wish to make it inactive or to remove it."""
+    resync_wanted: bool = False
+    """An operator asked for a fresh start of its replication."""
+    report: NodeReport | None = None
+    """The last answer, however old."""
+    silence: timedelta | None = None
+    """Since the last answer, in the controller's own ticks; None when it has never answered this process."""
+    link: str = "never"
+    """How the last hello ended: "answers", "refused", "silent", "certificate", "protocol" or "never"."""
+    witness: Witness = Witness.UNKNOWN
+    blocked: bool = False
+    """A procedure on this node failed a moment ago; it is left alone until its back-off is over."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether the last hello was answered: only then `report` says what is, not what was."""
+        return self.link == "answers" and self.report is not None
+
+    @property
+    def database(self) -> DatabaseReport | None:
+        return self.report.database if self.report is not None else None
+
+    @property
+    def up(self) -> bool:
+        return (
+            self.answers
+            and self.report is not None
+            and self.report.process is ProcessState.UP
+        )
+
+    @property
+    def following(self) -> DatabaseReport | None:
+        """The database report when it has a source and both threads run; else None."""
+        db = self.database
+        return (
+            db
+            if self.up and db is not None and db.receiver == "Yes" and db.applier
+            else None
+        )
+
+    @property
+    def ordered_primary(self) -> bool:
+        return self.report is not None and self.report.order_kind is not OrderKind.NONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    silence: timedelta = limits.SILENCE_LIMIT
+    heard: timedelta = limits.HEARD_LIMIT
+    acker_lost: timedelta = limits.ACKER_LOST_AFTER
+    acker_steady: timedelta = limits.ACKER_STEADY_FOR
+    acker_behind: int = limits.ACKER_MAX_BEHIND
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaultView:
+    topology: Topology
+    nodes: tuple[NodeView, ...]
+    running: bool = True
+    """The service is started. When it is stopped only wishes are applied."""
+    stay_writable: bool = True
+    """Policy when the acker is lost: go solo (default), or block."""
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+    def node(self, id: str) -> NodeView | None:
+        return next((n for n in self.nodes if n.id == id), None)
+
+    @property
+    def primary(self) -> NodeView | None:
+        return self.node(self.topology.primary)
+
+    @property
+    def others(self) -> tuple[NodeView, ...]:
+        return tuple(n for n in self.nodes if n.id != self.topology.primary)

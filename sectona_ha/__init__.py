@@ -1,0 +1,1 @@
+"""The Django project: settings, urls, admin site, system checks. No models, no business rules."""

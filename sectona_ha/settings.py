@@ -1,0 +1,156 @@
+"""Settings, read from the environment once; each secret also from a file named by NAME_FILE. Fails at start when one is missing.
+
+Every variable has a heading in docs/reference/settings.md (a test checks that).
+"""
+
+import socket
+from pathlib import Path
+
+import environ
+from csp.constants import NONCE, NONE, SELF
+from django.utils.translation import gettext_lazy as _
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.FileAwareEnv()
+
+# State of everything that runs on this host: databases of the demo, sockets, keys. Never in version control.
+VAR_DIR = Path(env.str("VAULT_HA_VAR", default=str(BASE_DIR / "var")))
+
+DEBUG = env.bool("VAULT_HA_DEBUG", default=False)
+SECRET_KEY = env.str("VAULT_HA_SECRET_KEY")
+ALLOWED_HOSTS = env.list("VAULT_HA_ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
+CSRF_TRUSTED_ORIGINS = env.list("VAULT_HA_TRUSTED_ORIGINS", default=[])
+# Plain HTTP is only right on loopback: it turns off the Secure flag of cookies, HSTS and the redirect to HTTPS.
+INSECURE_HTTP = env.bool("VAULT_HA_INSECURE_HTTP", default=False)
+
+# The name of this controller host, as in High Availability → Application.
+HOST_NAME = env.str("VAULT_HA_HOST_NAME", default=socket.gethostname())
+# CA, certificate and key with which the workers prove themselves to agents. The web process has no use for them.
+PKI_DIR = Path(env.str("VAULT_HA_PKI_DIR", default=str(VAR_DIR / "pki")))
+
+INSTALLED_APPS = [
+    "sectona_ha.apps.ConsoleAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "django_rq",
+    "csp",
+    "nodes",
+    "replication",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "sectona_ha.urls"
+WSGI_APPLICATION = "sectona_ha.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+            ]
+        },
+    }
+]
+
+# SQLite for one controller host, MariaDB (mysql://…) for several.
+DATABASES = {"default": env.db("VAULT_HA_DATABASE", default=f"sqlite:///{VAR_DIR / 'metadata.sqlite3'}")}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = {
+        # A lost commit of the published row would break the safety argument, hence synchronous=FULL.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 5,
+    }
+else:
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        {"init_command": "SET sql_mode='STRICT_TRANS_TABLES'", "isolation_level": "read committed"}
+    )
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+_REDIS = {
+    "URL": env.str("VAULT_HA_REDIS_URL", default=f"unix://{VAR_DIR / 'redis.sock'}"),
+    "SERIALIZER": "rq.serializers.JSONSerializer",
+    "DEFAULT_TIMEOUT": 3600,
+    "CONNECTION_KWARGS": {"socket_connect_timeout": 0.5, "socket_timeout": 5},
+}
+if _password := env.str("VAULT_HA_REDIS_PASSWORD", default=""):
+    _REDIS["PASSWORD"] = _password
+RQ_QUEUES = {"ops": _REDIS, "service": _REDIS}
+RQ_SHOW_ADMIN_LINK = False
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English"))]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+LOCALE_PATHS = [BASE_DIR / "locale"]
+
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = not INSECURE_HTTP
+SECURE_HSTS_SECONDS = 0 if INSECURE_HTTP else 31536000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not INSECURE_HTTP
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("VAULT_HA_BEHIND_PROXY", default=False) else None
+SESSION_COOKIE_AGE = 12 * 3600
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF, NONCE],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+
+# Seconds that the Add Node form waits for the check of the new node by an ops worker.
+PREFLIGHT_WAIT = 5
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+}
