@@ -67,3 +67,9 @@ STATUS_LEVELS = {
     NodeStatus.UNKNOWN: "off",
     NodeStatus.INACTIVE: "off",
 }
+
+
+def status_label(status: str, detail: str) -> str:
+    """The words of the Status column."""
+    label = str(STATUS_LABELS[NodeStatus(status)])
+    return label % {"detail": detail} if "%(detail)s" in label else label

@@ -43,6 +43,8 @@ class VaultNode(models.Model):
     # Written by the service only.
     agent_id = models.CharField(max_length=64, default="", blank=True, editable=False)
     detached = models.BooleanField(default=False, editable=False)
+    joined = models.BooleanField(default=False, editable=False)
+    locked_out = models.BooleanField(default=False, editable=False)
     status = models.CharField(
         max_length=30, default=NodeStatus.UNKNOWN, choices=[(s.value, s.value) for s in NodeStatus], editable=False
     )
@@ -60,7 +62,9 @@ class VaultNode(models.Model):
         permissions = [("resynchronize_vaultnode", "Can re-synchronize vault nodes")]
         constraints = [
             models.UniqueConstraint(Lower("hostname"), name="node_hostname_once", condition=Q(removed_at__isnull=True)),
-            models.UniqueConstraint(fields=["ip_address"], name="node_address_once", condition=Q(removed_at__isnull=True)),
+            models.UniqueConstraint(
+                fields=["ip_address"], name="node_address_once", condition=Q(removed_at__isnull=True)
+            ),
             models.UniqueConstraint(
                 fields=["agent_id"], name="node_agent_once", condition=Q(removed_at__isnull=True) & ~Q(agent_id="")
             ),
@@ -74,7 +78,9 @@ class VaultNode(models.Model):
                 name="node_database_port_in_range", condition=Q(database_port__gte=1, database_port__lte=65535)
             ),
             models.CheckConstraint(name="node_ports_differ", condition=~Q(port=F("database_port"))),
-            models.CheckConstraint(name="node_system_role_known", condition=Q(system_role__in=SystemRoleChoices.values)),
+            models.CheckConstraint(
+                name="node_system_role_known", condition=Q(system_role__in=SystemRoleChoices.values)
+            ),
             models.CheckConstraint(name="node_hostname_not_empty", condition=~Q(hostname="")),
         ]
 

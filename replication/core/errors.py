@@ -11,9 +11,7 @@ class NodeUnreachable(ReplicationError):
     """No answer from an agent: `kind` is "refused" (at once), "silent" (deadline) or "certificate"."""
 
     def __init__(self, node: str, kind: str, detail: str = "") -> None:
-        super().__init__(
-            f"{node} does not answer ({kind}){': ' + detail if detail else ''}"
-        )
+        super().__init__(f"{node} does not answer ({kind}){': ' + detail if detail else ''}")
         self.node, self.kind, self.detail = node, kind, detail
 
 
@@ -23,9 +21,7 @@ class StaleEpoch(ReplicationError):
     retry_helps = False
 
     def __init__(self, node: str, promised_term: int, promised_epoch: int) -> None:
-        super().__init__(
-            f"{node} has already promised term {promised_term}, epoch {promised_epoch}"
-        )
+        super().__init__(f"{node} has already promised term {promised_term}, epoch {promised_epoch}")
         self.node, self.promised_term, self.promised_epoch = (
             node,
             promised_term,

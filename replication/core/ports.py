@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from .commands import Answer, Command, Verb
 from .report import NodeReport
+from .roles import Witness
+from .snapshot import NodeRow, Snapshot
 from .view import NodeView, Topology
 
 
@@ -35,9 +37,12 @@ class Agents(Protocol):
 class Topologies(Protocol):
     """The published rows. Every change needs the leader's lease in the same transaction."""
 
-    async def claim(
-        self, known: Topology, *, at_least: int, **changes: Any
-    ) -> Topology:
+    @property
+    def term(self) -> int:
+        """Term of this leadership; goes with every command."""
+        ...
+
+    async def claim(self, known: Topology, *, at_least: int, **changes: Any) -> Topology:
         """Compare-and-set on `known.epoch` to max(known.epoch, at_least) + 1 with this leadership as owner.
 
         Raises ClaimLost when nothing changed, also when the outcome is unknown (rule 1).
@@ -46,6 +51,45 @@ class Topologies(Protocol):
 
     async def amend(self, known: Topology, **changes: Any) -> Topology:
         """Compare-and-set on `known.epoch` and owner, epoch unchanged: publish and record. Raises ClaimLost."""
+        ...
+
+
+class Witnesses(Protocol):
+    """The second opinion on a primary that does not answer well."""
+
+    async def ask(self, node: NodeView) -> Witness:
+        """Whether the database port greets within WITNESS_DEADLINE. Never raises."""
+        ...
+
+
+class Leadership(Protocol):
+    """The lease of this process, judged by its own monotonic clock (with a margin) between renewals."""
+
+    @property
+    def held(self) -> bool: ...
+
+
+class Inventory(Protocol):
+    """The operators' wishes, and what the service notes beside them: lock-outs, wishes carried out, live status."""
+
+    async def load(self) -> Snapshot:
+        """Everything the service acts on, as of now."""
+        ...
+
+    async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow]) -> None:
+        """Write the live state of a vault; called only when it changed. `rows` by node id."""
+        ...
+
+    async def note_service(self, *, started: bool, pass_done: bool) -> None:
+        """Note that the leader has taken up, or put down, the service; `pass_done` also answers Run Now."""
+        ...
+
+    async def mark(self, node: str, **fields: Any) -> None:
+        """Set fields of the node's row, durably before it returns."""
+        ...
+
+    async def forget(self, node: str) -> None:
+        """Delete the row of a node that was deleted by an operator and is out of the vault."""
         ...
 
 

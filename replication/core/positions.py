@@ -56,10 +56,7 @@ class GtidPosition:
 
         Only right between nodes that share a history: use `extra_transactions` first.
         """
-        return all(
-            d in self.last and self.last[d].sequence >= gtid.sequence
-            for d, gtid in other.last.items()
-        )
+        return all(d in self.last and self.last[d].sequence >= gtid.sequence for d, gtid in other.last.items())
 
     def missing_from(self, other: "GtidPosition") -> int:
         """How many sequence numbers this position lacks to reach `other`: an upper bound of transactions, 0 or more.
@@ -67,8 +64,7 @@ class GtidPosition:
         Gaps in the sequence (a promotion skips GTID_GAP numbers) count as if they were transactions.
         """
         return sum(
-            max(0, gtid.sequence - (self.last[d].sequence if d in self.last else 0))
-            for d, gtid in other.last.items()
+            max(0, gtid.sequence - (self.last[d].sequence if d in self.last else 0)) for d, gtid in other.last.items()
         )
 
 
@@ -83,13 +79,7 @@ def extra_transactions(mine: str, theirs: str) -> tuple[Gtid, ...]:
     for gtid in parse_list(theirs):
         key = gtid.domain, gtid.server
         have[key] = max(gtid.sequence, have.get(key, 0))
-    return tuple(
-        sorted(
-            g
-            for g in parse_list(mine)
-            if have.get((g.domain, g.server), 0) < g.sequence
-        )
-    )
+    return tuple(sorted(g for g in parse_list(mine) if have.get((g.domain, g.server), 0) < g.sequence))
 
 
 def highest_sequence(gtids: Iterable[Gtid], domain: int) -> int:

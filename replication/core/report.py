@@ -125,9 +125,7 @@ def _read(kind: type[T], data: Any) -> T:
     for field in fields(kind):  # type: ignore[arg-type]  # only called with dataclasses
         if field.name not in data:
             raise ValueError(f"{kind.__name__}: {field.name} is missing")
-        values[field.name] = _value(
-            hints[field.name], data[field.name], f"{kind.__name__}.{field.name}"
-        )
+        values[field.name] = _value(hints[field.name], data[field.name], f"{kind.__name__}.{field.name}")
     return kind(**values)
 
 
@@ -135,15 +133,11 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, types.UnionType):
         if value is None:
             return None
-        hint = next(
-            option for option in typing.get_args(hint) if option is not type(None)
-        )
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple) or not all(
-            isinstance(item, str) for item in value
-        ):
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             raise ValueError(f"{where}: a list of strings was expected")
         return tuple(value)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
@@ -151,7 +145,5 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if hint is DatabaseReport:
         return _read(DatabaseReport, value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ValueError(
-            f"{where}: {hint.__name__} was expected, not {type(value).__name__}"
-        )
+        raise ValueError(f"{where}: {hint.__name__} was expected, not {type(value).__name__}")
     return value

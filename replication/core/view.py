@@ -28,9 +28,7 @@ class Intent:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> "Intent | None":
-        return (
-            cls(**{**data, "must_revoke": tuple(data["must_revoke"])}) if data else None
-        )
+        return cls(**{**data, "must_revoke": tuple(data["must_revoke"])}) if data else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +71,10 @@ class NodeView:
     """The operator deleted it; it goes when the service has taken it out of the vault."""
     detached: bool = False
     """The service has carried out the wish to make it inactive or to remove it."""
+    joined: bool = False
+    """It was told to be the primary or to follow, at least once: only then has it something to leave."""
+    locked_out: bool = False
+    """Its replication account is, or may be, locked at the primary; unlocked only after it promised a newer epoch (rule 4)."""
     resync_wanted: bool = False
     """An operator asked for a fresh start of its replication."""
     report: NodeReport | None = None
@@ -96,21 +98,13 @@ class NodeView:
 
     @property
     def up(self) -> bool:
-        return (
-            self.answers
-            and self.report is not None
-            and self.report.process is ProcessState.UP
-        )
+        return self.answers and self.report is not None and self.report.process is ProcessState.UP
 
     @property
     def following(self) -> DatabaseReport | None:
         """The database report when it has a source and both threads run; else None."""
         db = self.database
-        return (
-            db
-            if self.up and db is not None and db.receiver == "Yes" and db.applier
-            else None
-        )
+        return db if self.up and db is not None and db.receiver == "Yes" and db.applier else None
 
     @property
     def ordered_primary(self) -> bool:
@@ -134,6 +128,8 @@ class VaultView:
     """The service is started. When it is stopped only wishes are applied."""
     stay_writable: bool = True
     """Policy when the acker is lost: go solo (default), or block."""
+    acker_missing_for: timedelta = timedelta()
+    """How long, in the controller's own ticks, `acker_missing` of diagnosis.py has held without a break."""
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     def node(self, id: str) -> NodeView | None:

@@ -1,0 +1,97 @@
+"""Before a node is saved: an ops worker asks the host itself whether it can be one, and the form waits for the answer.
+
+The web process holds no key to a vault host, hence the detour. It runs outside any transaction: an open one would keep
+the leader from renewing its lease for as long as the host takes to answer.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from nodes.choices import OperationKind, OperationState
+from nodes.models import Operation
+from nodes.models.operation import OPEN_STATES
+from replication.stores.wishes import NewNode, QueueUnavailable, finish_operation
+
+from .queues import enqueue_preflight
+
+PAUSE_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    errors: tuple[tuple[str, str], ...] = ()
+    """(form field or "", sentence)"""
+    warnings: tuple[str, ...] = ()
+    agent_id: str = ""
+    database_port: int | None = None
+
+
+@dataclass(frozen=True)
+class _Ended:
+    state: str
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check(new: NewNode, vault_id: str, user: Any) -> Verdict:
+    """Ask the host; at most settings.PREFLIGHT_WAIT seconds. No answer is an error too: nothing unchecked is saved."""
+    operation = Operation.objects.create(
+        kind=OperationKind.PREFLIGHT,
+        vault_id=vault_id,
+        requested_by=user,
+        arguments={
+            "hostname": new.hostname,
+            "ip": new.ip_address,
+            "port": new.port,
+            "database_port": new.database_port,
+            "system_role": new.system_role,
+            "vault": vault_id,
+        },
+    )
+    try:
+        enqueue_preflight(operation.pk)
+    except QueueUnavailable:
+        finish_operation(operation.pk, OperationState.FAILED, {"summary": "the work queue did not answer"})
+        text = _("The host could not be checked: the work queue (Redis) does not answer. Nothing was saved.")
+        return Verdict(errors=(("", text),))
+    ended = _wait(operation.pk)
+    if ended is None:
+        text = _(
+            "The host was not checked within %(seconds)d s, so nothing was saved: no worker took the check. "
+            "See that an ops worker runs, then press Save again."
+        )
+        return Verdict(errors=(("", text % {"seconds": settings.PREFLIGHT_WAIT}),))
+    return _read(ended)
+
+
+def _wait(operation_id: str) -> _Ended | None:
+    deadline = time.monotonic() + settings.PREFLIGHT_WAIT
+    while True:
+        ended = Operation.objects.filter(pk=operation_id).exclude(state__in=OPEN_STATES).first()
+        if ended is not None:
+            return _Ended(ended.state, ended.result or {})
+        if time.monotonic() >= deadline:
+            # Whoever takes it later finds it ended; if a worker was quicker than this line, its word counts.
+            if finish_operation(operation_id, OperationState.CANCELLED, {"summary": "nobody waits for it any more"}):
+                return None
+            continue
+        time.sleep(PAUSE_SECONDS)
+
+
+def _read(ended: _Ended) -> Verdict:
+    result = ended.result
+    errors = tuple((str(e.get("field", "")), str(e["text"])) for e in result.get("errors", ()))
+    if not errors and ended.state != OperationState.SUCCEEDED:
+        summary = str(result.get("summary", "")) or _("no reason was given")
+        errors = (("", _("The check of the host failed: %(summary)s. Nothing was saved.") % {"summary": summary}),)
+    report = result.get("report") or {}
+    return Verdict(
+        errors=errors,
+        warnings=tuple(str(w) for w in result.get("warnings", ())),
+        agent_id=str(result.get("agent_id", "")),
+        database_port=report.get("database_port"),
+    )

@@ -1,0 +1,101 @@
+"""Connections to the local mariadbd over its unix socket, as the operating system user that the agent runs as."""
+
+import contextlib
+import os
+import pwd
+import socket
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import MySQLdb
+from MySQLdb.cursors import DictCursor
+
+from replication.core.vault_ports import DatabaseError
+from replication.dialects.base import Row
+
+CONNECT_SECONDS: Final = 2
+LOST: Final = frozenset({2002, 2003, 2006, 2013, 2055, 4031})
+"""Client errors after which the connection is of no use any more."""
+
+
+def local_user() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+class LocalSession:
+    """One connection for one thread, opened when first needed and again after it was lost.
+
+    read_seconds: the driver gives up on an answer after this long; whole seconds are all it can count.
+    """
+
+    def __init__(self, path: Path, *, read_seconds: int) -> None:
+        self.path, self.read_seconds = path, read_seconds
+        self._connection: Any = None
+        self._lock = threading.Lock()
+        self._aborted = False
+
+    def rows(self, statement: str, *values: Any) -> list[Row]:
+        try:
+            with self._open().cursor(DictCursor) as cursor:
+                cursor.execute(statement, values)
+                return list(cursor.fetchall())
+        except MySQLdb.Error as error:
+            raise self._failed(error) from error
+
+    def run(self, statement: str, *values: Any) -> None:
+        try:
+            with self._open().cursor() as cursor:
+                cursor.execute(statement, values)
+        except MySQLdb.Error as error:
+            raise self._failed(error) from error
+
+    def abort(self) -> None:
+        """From another thread: make the statement that runs now fail at once. The server is not asked to stop it."""
+        with self._lock:
+            self._aborted = True
+            if self._connection is None:
+                return
+            with contextlib.suppress(OSError):
+                copy = os.dup(self._connection.fileno())
+                with socket.socket(fileno=copy) as wire:
+                    wire.shutdown(socket.SHUT_RDWR)
+
+    def ready(self) -> None:
+        """Take back an abort: the next statement may run."""
+        with self._lock:
+            self._aborted = False
+
+    def close(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(MySQLdb.Error):
+                connection.close()
+
+    def _open(self) -> Any:
+        with self._lock:
+            if self._aborted:
+                raise DatabaseError(0, "the time for this command is over")
+            if self._connection is not None:
+                return self._connection
+        connection = MySQLdb.connect(
+            unix_socket=str(self.path),
+            user=local_user(),
+            autocommit=True,
+            charset="utf8mb4",
+            use_unicode=True,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=self.read_seconds,
+            write_timeout=self.read_seconds,
+        )
+        with self._lock:
+            self._connection = connection
+        return connection
+
+    def _failed(self, error: Any) -> DatabaseError:
+        code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        text = str(error.args[1]) if len(error.args) > 1 else str(error)
+        if code in LOST or code == 0:
+            self.close()
+        return DatabaseError(code, text)

@@ -1,0 +1,54 @@
+"""The option file of the local mariadbd. Written before every start; nothing else configures it."""
+
+import os
+from pathlib import Path
+
+from replication.agent.config import AgentConfig
+from replication.agent.database import local_user
+from replication.dialects.mariadb_settings import option_lines
+
+
+def render(config: AgentConfig, server_id: int) -> str:
+    paths = {
+        "datadir": config.data_dir,
+        "socket": config.socket,
+        "pid_file": config.pid_file,
+        "ssl_ca": config.pki_dir / "ca.pem",
+        "ssl_cert": config.pki_dir / "cert.pem",
+        "ssl_key": config.pki_dir / "key.pem",
+    }
+    lines = [
+        "# Written by the vault agent before every start of mariadbd; changes made here are lost.",
+        "[mariadbd]",
+        f"user={local_user()}",
+        *(f"{name}={_quoted(path)}" for name, path in paths.items()),
+        f"bind_address={config.ip}",
+        f"port={config.database_port}",
+        f"server_id={server_id}",
+        f"report_host={config.hostname}",
+        f"report_port={config.database_port}",
+        "log_bin=binlog",
+        "relay_log=relay",
+        "max_binlog_size=128M",
+        "max_connections=300",
+        f"innodb_buffer_pool_size={config.buffer_pool}",
+        "character_set_server=utf8mb4",
+        "local_infile=0",
+        "tls_version=TLSv1.2,TLSv1.3",
+        *option_lines(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write(config: AgentConfig, server_id: int) -> None:
+    """Replace the option file. Raises OSError."""
+    scratch = config.my_cnf.with_name("my.cnf.new")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(render(config, server_id))
+    scratch.replace(config.my_cnf)
+
+
+def _quoted(path: Path) -> str:
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

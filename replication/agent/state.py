@@ -1,0 +1,97 @@
+"""The agent's memory on disk: one JSON file, replaced as a whole and flushed before anything is done because of it."""
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from replication.core.vault_ports import AgentState, StateError
+
+
+class StateDamaged(Exception):
+    """The file is there but cannot be believed; the text says what is wrong with it."""
+
+
+class StateFile:
+    """Implements core.vault_ports.State. `changed` is called after each write, on the writer's thread."""
+
+    def __init__(self, path: Path, state: AgentState, changed: Callable[[], None] = lambda: None) -> None:
+        self.path, self.changed = path, changed
+        self._state = state
+        self._lock = threading.RLock()
+
+    def read(self) -> AgentState:
+        return self._state
+
+    def write(self, **changes: Any) -> AgentState:
+        return self.update(lambda state: replace(state, **changes))
+
+    def update(self, change: Callable[[AgentState], AgentState]) -> AgentState:
+        with self._lock:
+            state = change(self._state)
+            if state == self._state and self.path.exists():
+                return state
+            try:
+                save(self.path, state)
+            except OSError as error:
+                raise StateError(
+                    f"the agent's state cannot be written to {self.path}: {error.strerror}; nothing was promised"
+                ) from error
+            self._state = state
+        self.changed()
+        return state
+
+
+def save(path: Path, state: AgentState) -> None:
+    """Write durably: a crash at any moment leaves the old or the new state, whole. Raises OSError."""
+    scratch = path.with_name(path.name + ".new")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as out:
+            json.dump(asdict(state), out, indent=1)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(scratch, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def load(path: Path) -> AgentState | None:
+    """Read the state; None when there is no file. Raises StateDamaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StateDamaged(f"{path} cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise StateDamaged(f"{path} does not hold an object")
+    values: dict[str, Any] = {}
+    for field in fields(AgentState):
+        if field.name not in content:
+            raise StateDamaged(f"{path} lacks {field.name}")
+        values[field.name] = _value(path, field.name, field.type, content[field.name])
+    return AgentState(**values)
+
+
+def _value(path: Path, name: str, kind: Any, value: Any) -> Any:
+    try:
+        if issubclass(kind, StrEnum):
+            return kind(value)
+    except ValueError as error:
+        raise StateDamaged(f"{path}: {name} is {value!r}") from error
+    if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
+        raise StateDamaged(f"{path}: {name} is {value!r}")
+    return value

@@ -1,0 +1,119 @@
+"""The controller's side of the agent protocol: typed calls, deadlines, certificates. No decisions.
+
+aiohttp: its time-out errors are both ClientError and TimeoutError, so a time-out is told apart first, or a silent host
+would read as one that refuses.
+"""
+
+import asyncio
+import json
+import ssl
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from replication.core import limits
+from replication.core.commands import Answer, Command, Verb
+from replication.core.errors import NodeUnreachable, StaleEpoch, StepFailed
+from replication.core.report import PROTOCOL, NodeReport
+from replication.core.roles import Witness
+from replication.core.view import NodeView
+
+CONNECT: Final = 1.0
+"""Seconds for TCP and TLS to an agent."""
+NETWORK_MARGIN: Final = 1.0
+"""Seconds that an answer may come after the deadline that the command carries."""
+LARGEST_ANSWER: Final = 1024 * 1024
+
+
+def ssl_context(pki: Path) -> ssl.SSLContext:
+    """Client certificate of this controller, and our own authority only. Raises OSError when a file is missing."""
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(pki / "ca.pem"))
+    context.load_cert_chain(pki / "cert.pem", pki / "key.pem")
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def _host(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip
+
+
+def _unreachable(node: NodeView, error: Exception) -> NodeUnreachable:
+    if isinstance(error, TimeoutError):
+        return NodeUnreachable(node.hostname, "silent")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLError):
+        return NodeUnreachable(node.hostname, "certificate", str(error))
+    return NodeUnreachable(node.hostname, "refused", str(error))
+
+
+class AgentClient:
+    """Adapter of core.ports.Agents over HTTPS with client certificates. Use as an async context manager."""
+
+    def __init__(self, pki: Path) -> None:
+        self._context = ssl_context(pki)
+
+    async def __aenter__(self) -> "AgentClient":
+        connector = aiohttp.TCPConnector(ssl=self._context, limit=0, keepalive_timeout=120)
+        self._http = aiohttp.ClientSession(connector=connector)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def hello(self, node: NodeView, *, since: int, wait: timedelta) -> NodeReport:
+        seconds = wait.total_seconds()
+        limit = seconds + limits.HELLO_MARGIN.total_seconds()
+        params = {"since": str(since), "wait": f"{seconds:.3f}"}
+        status, data = await self._ask(node, "GET", "hello", total=limit, params=params)
+        if status == 200 and isinstance(data, dict) and data.get("protocol") != PROTOCOL:
+            spoken = data.get("protocol")
+            raise NodeUnreachable(node.hostname, "protocol", f"it speaks agent protocol {spoken}, we speak {PROTOCOL}")
+        if status != 200:
+            raise NodeUnreachable(node.hostname, "protocol", f"hello was answered with status {status}")
+        try:
+            return NodeReport.from_json(data)
+        except ValueError as error:
+            raise NodeUnreachable(node.hostname, "protocol", str(error)) from error
+
+    async def command(self, node: NodeView, verb: Verb, command: Command) -> Answer:
+        total = command.deadline + NETWORK_MARGIN
+        status, data = await self._ask(node, "POST", f"command/{verb.value}", total=total, json=command.to_json())
+        if not isinstance(data, dict):
+            data = {}
+        if status == 409:
+            raise StaleEpoch(node.hostname, int(data.get("term", 0)), int(data.get("epoch", 0)))
+        if status == 200:
+            return Answer(facts=data.get("facts", {}), steps=data.get("steps", {}))
+        reason, text = str(data.get("reason", status)), str(data.get("text", f"answered with status {status}"))
+        raise StepFailed(node.hostname, verb.value, reason, text)
+
+    async def _ask(self, node: NodeView, method: str, path: str, *, total: float, **request: Any) -> tuple[int, Any]:
+        url = f"https://{_host(node.ip)}:{node.port}/{path}"
+        timeout = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT)
+        try:
+            async with self._http.request(method, url, timeout=timeout, **request) as response:
+                body = await response.content.read(LARGEST_ANSWER)
+                return response.status, json.loads(body) if body else None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(node, error) from error
+        except ValueError as error:
+            raise NodeUnreachable(node.hostname, "protocol", "its answer is not JSON") from error
+
+
+class PortWitness:
+    """Adapter of core.ports.Witnesses: a database that lives greets every new connection by itself."""
+
+    async def ask(self, node: NodeView) -> Witness:
+        deadline = limits.WITNESS_DEADLINE.total_seconds()
+        try:
+            async with asyncio.timeout(deadline):
+                reader, writer = await asyncio.open_connection(node.ip, node.database_port)
+                try:
+                    return Witness.ANSWERS if await reader.read(1) else Witness.REFUSED
+                finally:
+                    writer.close()
+        except TimeoutError:
+            return Witness.SILENT
+        except OSError:
+            return Witness.REFUSED

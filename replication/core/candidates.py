@@ -1,0 +1,41 @@
+"""Who may take over, or why nobody may. Pure."""
+
+from dataclasses import dataclass
+
+from .view import VaultView
+
+
+@dataclass(frozen=True)
+class Candidate:
+    node: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    rule: str
+    says: str
+
+
+def choose_candidate(view: VaultView) -> Candidate | Refusal:
+    """Pick the node to promote when the primary is lost, or say why none may be.
+
+    Only the published acker may be promoted without a person: it alone is known to hold every acknowledged write.
+    """
+    row = view.topology
+    if not row.promotable:
+        return Refusal("C10", "the vault is solo: no fallback is known to hold every acknowledged write")
+    acker = view.node(row.promotable)
+    if acker is None or not acker.answers or acker.report is None:
+        name = acker.hostname if acker else row.promotable
+        return Refusal("C20", f"{name} holds every acknowledged write but does not answer")
+    if not acker.up:
+        return Refusal("C30", f"the database of {acker.hostname} is not running")
+    if acker.report.tainted:
+        return Refusal("C40", f"{acker.hostname} restarted and may lack writes that it had acknowledged")
+    if acker.report.quarantine:
+        return Refusal("C50", f"{acker.hostname} is held back: {acker.report.quarantine}")
+    for id in sorted(row.may_ack - {row.promotable}):
+        node = view.node(id)
+        if node is None or not node.answers:
+            return Refusal("C60", f"{node.hostname if node else id} might still acknowledge and does not answer")
+    return Candidate(acker.id)

@@ -1,0 +1,337 @@
+"""MariaDB 10.11: the only SQL that is sent to a vault's server. It does what it is told and decides nothing.
+
+`MariaDb` implements core.vault_ports.Database for the verbs; `observe` is for whoever watches. mysqlclient escapes values on
+this side of the wire, so they may stand where the server itself takes no parameters (CHANGE MASTER, CREATE USER).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from replication.core.commands import ReplicationAccount
+from replication.core.vault_ports import (
+    AccountStatus,
+    DatabaseError,
+    Positions,
+    ReplicaStatus,
+    Source,
+    Switches,
+)
+
+from .base import Row, Session
+from .mariadb_settings import CONNECT_RETRY_S, HEARTBEAT_PERIOD_S, REQUIRED, drifted
+
+ACCOUNT_PREFIX: Final = "vha_"
+REPLICATION_SLAVE_BIT: Final = 1 << 19
+"""Of `access` in mysql.global_priv."""
+NO_SUCH_DATABASE: Final = 1049
+NO_SUCH_TABLE: Final = 1146
+NO_SUCH_THREAD: Final = 1094
+
+_STATUS: Final = {
+    "Rpl_semi_sync_master_clients": "ack_clients",
+    "Rpl_semi_sync_master_wait_sessions": "waiting_sessions",
+    "Rpl_semi_sync_master_yes_tx": "acknowledged",
+    "Rpl_semi_sync_master_no_tx": "unacknowledged",
+    "Rpl_semi_sync_slave_status": "stream_acknowledges",
+    "Slave_received_heartbeats": "heartbeats",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PkiFiles:
+    """Paths on the database host, as replication's TLS uses them."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """The account of the vault's own clients: everything in its database, nothing elsewhere."""
+
+    database: str
+    user: str
+    password: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """One look at everything that a report tells."""
+
+    version: str
+    positions: Positions
+    switches: Switches
+    replica: ReplicaStatus | None
+    acknowledged: int
+    unacknowledged: int
+    heard: tuple[str, ...]
+    """Changes whenever the source was heard: heartbeats, coordinates, position."""
+
+
+class MariaDb:
+    def __init__(self, session: Session, pki: PkiFiles, client: Client | None = None) -> None:
+        self.session, self.pki, self.client = session, pki, client
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        self.session.rows("SELECT 1")
+
+    def observe(self) -> Observation:
+        row = self._variables()
+        status = self._status()
+        source = self._source_row()
+        return Observation(
+            version=str(row["version"]),
+            positions=_positions(row),
+            switches=_switches(row, status),
+            replica=_replica(source) if source else None,
+            acknowledged=int(status["acknowledged"]),
+            unacknowledged=int(status["unacknowledged"]),
+            heard=tuple(
+                str(value)
+                for value in (
+                    status["heartbeats"],
+                    *(source.get(name) for name in ("Master_Log_File", "Read_Master_Log_Pos", "Gtid_IO_Pos")),
+                )
+            )
+            if source
+            else (),
+        )
+
+    def positions(self) -> Positions:
+        return _positions(self._variables())
+
+    def replica(self) -> ReplicaStatus | None:
+        row = self._source_row()
+        return _replica(row) if row else None
+
+    def switches(self) -> Switches:
+        return _switches(self._variables(), self._status())
+
+    def drift(self) -> tuple[str, ...]:
+        names = ", ".join(f"@@GLOBAL.{name} AS {name}" for name in REQUIRED)
+        return drifted(dict(self.session.rows(f"SELECT {names}")[0]))  # noqa: S608  # names from our own table
+
+    def _variables(self) -> Row:
+        return self.session.rows(
+            "SELECT @@version AS version, @@GLOBAL.server_id AS server_id, @@GLOBAL.read_only AS read_only,"
+            " @@GLOBAL.gtid_binlog_pos AS gtid_binlog_pos, @@GLOBAL.gtid_binlog_state AS gtid_binlog_state,"
+            " @@GLOBAL.gtid_slave_pos AS gtid_slave_pos, @@GLOBAL.rpl_semi_sync_master_enabled AS waiting,"
+            " @@GLOBAL.rpl_semi_sync_slave_enabled AS acknowledging"
+        )[0]
+
+    def _status(self) -> dict[str, Any]:
+        names = ", ".join(f"'{name}'" for name in _STATUS)
+        rows = self.session.rows(f"SHOW GLOBAL STATUS WHERE Variable_name IN ({names})")
+        return {_STATUS[row["Variable_name"]]: row["Value"] for row in rows}
+
+    def _source_row(self) -> Row | None:
+        rows = self.session.rows("SHOW SLAVE STATUS")
+        return rows[0] if rows else None
+
+    # --- switches --------------------------------------------------------------------------------------------------
+
+    def set_read_only(self, on: bool) -> None:
+        self.session.run("SET GLOBAL read_only = %s", int(on))
+
+    def set_waiting(self, on: bool) -> None:
+        self.session.run("SET GLOBAL rpl_semi_sync_master_enabled = %s", int(on))
+
+    def set_acknowledging(self, on: bool) -> None:
+        self.session.run("SET GLOBAL rpl_semi_sync_slave_enabled = %s", int(on))
+
+    def set_server_id(self, server_id: int) -> None:
+        # The open session would go on writing under the old id.
+        self.session.run("SET GLOBAL server_id = %s", server_id)
+        self.session.run("SET SESSION server_id = %s", server_id)
+
+    # --- replication -----------------------------------------------------------------------------------------------
+
+    def change_source(self, source: Source) -> None:
+        self.session.run(
+            "CHANGE MASTER TO MASTER_HOST = %s, MASTER_PORT = %s, MASTER_USER = %s, MASTER_PASSWORD = '',"
+            " MASTER_USE_GTID = slave_pos, MASTER_SSL = 1, MASTER_SSL_CA = %s, MASTER_SSL_CERT = %s, MASTER_SSL_KEY = %s,"
+            " MASTER_SSL_VERIFY_SERVER_CERT = 1, MASTER_HEARTBEAT_PERIOD = %s, MASTER_CONNECT_RETRY = %s"
+            + (", MASTER_DEMOTE_TO_SLAVE = 1" if source.demote else ""),
+            source.host,
+            source.port,
+            source.account,
+            self.pki.ca,
+            self.pki.cert,
+            self.pki.key,
+            HEARTBEAT_PERIOD_S,
+            CONNECT_RETRY_S,
+        )
+
+    def start_receiver(self) -> None:
+        self.session.run("START SLAVE IO_THREAD")
+
+    def stop_receiver(self) -> None:
+        self.session.run("STOP SLAVE IO_THREAD")
+
+    def start_applier(self) -> None:
+        self.session.run("START SLAVE SQL_THREAD")
+
+    def start_replication(self) -> None:
+        self.session.run("START SLAVE")
+
+    def stop_replication(self) -> None:
+        self.session.run("STOP SLAVE")
+
+    def forget_source(self) -> None:
+        self.session.run("RESET SLAVE ALL")
+
+    def wait_applied(self, position: str, duration: timedelta) -> bool:
+        if not position:
+            return True
+        rows = self.session.rows("SELECT MASTER_GTID_WAIT(%s, %s) AS missed", position, duration.total_seconds())
+        return rows[0]["missed"] == 0
+
+    # --- epochs ----------------------------------------------------------------------------------------------------
+
+    def epoch_recorded(self, epoch: int) -> bool:
+        try:
+            return bool(self.session.rows("SELECT 1 FROM vault_ha.epoch WHERE epoch = %s", epoch))
+        except DatabaseError as error:
+            if error.code in (NO_SUCH_DATABASE, NO_SUCH_TABLE):
+                return False
+            raise
+
+    def record_epoch(self, epoch: int, first_sequence: int) -> None:
+        # The jump is taken by whichever statement is written first. IF NOT EXISTS would be written even when there is
+        # nothing to make, so it is looked up.
+        self.session.run("SET SESSION gtid_seq_no = %s", first_sequence)
+        if not self._exists("SELECT 1 FROM information_schema.schemata WHERE schema_name = 'vault_ha'"):
+            self.session.run("CREATE DATABASE vault_ha")
+        if not self._exists(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = 'vault_ha' AND table_name = 'epoch'"
+        ):
+            self.session.run(
+                "CREATE TABLE vault_ha.epoch (epoch BIGINT UNSIGNED PRIMARY KEY, server_id INT UNSIGNED NOT NULL,"
+                " opened_at TIMESTAMP(6) NOT NULL) ENGINE=InnoDB"
+            )
+        self.session.run("REPLACE INTO vault_ha.epoch VALUES (%s, @@GLOBAL.server_id, UTC_TIMESTAMP(6))", epoch)
+
+    def _exists(self, question: str, *values: Any) -> bool:
+        return bool(self.session.rows(question, *values))
+
+    # --- accounts --------------------------------------------------------------------------------------------------
+
+    def accounts(self) -> tuple[AccountStatus, ...]:
+        rows = self.session.rows(
+            "SELECT User AS name, COALESCE(JSON_VALUE(Priv, '$.x509_subject'), '') AS subject,"
+            " COALESCE(JSON_VALUE(Priv, '$.access'), 0) AS access,"
+            " COALESCE(JSON_VALUE(Priv, '$.account_locked'), 0) AS locked"
+            " FROM mysql.global_priv WHERE Host = '%%' AND LEFT(User, %s) = %s ORDER BY User",
+            len(ACCOUNT_PREFIX),
+            ACCOUNT_PREFIX,
+        )
+        return tuple(
+            AccountStatus(
+                name=row["name"],
+                # Created, but the grant did not follow: a subject that never matches makes it be created again.
+                subject=row["subject"] if int(row["access"]) & REPLICATION_SLAVE_BIT else "",
+                locked=str(row["locked"]) in ("1", "true"),
+            )
+            for row in rows
+        )
+
+    def create_account(self, account: ReplicationAccount) -> None:
+        self.session.run("CREATE OR REPLACE USER %s@'%%' REQUIRE SUBJECT %s", account.name, account.subject)
+        self.session.run("GRANT REPLICATION SLAVE ON *.* TO %s@'%%'", account.name)
+
+    def drop_account(self, name: str) -> None:
+        self.session.run("DROP USER IF EXISTS %s@'%%'", name)
+
+    def lock_account(self, name: str, locked: bool) -> None:
+        self.session.run("SET SESSION sql_log_bin = 0")
+        try:
+            self.session.run(f"ALTER USER %s@'%%' ACCOUNT {'LOCK' if locked else 'UNLOCK'}", name)
+        finally:
+            self.session.run("SET SESSION sql_log_bin = 1")
+
+    def end_streams(self, name: str) -> int:
+        rows = self.session.rows(
+            "SELECT ID AS id FROM information_schema.processlist WHERE USER = %s AND COMMAND LIKE 'Binlog Dump%%'", name
+        )
+        for row in rows:
+            try:
+                self.session.run("KILL %s", row["id"])
+            except DatabaseError as error:
+                if error.code != NO_SUCH_THREAD:  # gone by itself in the meantime
+                    raise
+        return len(rows)
+
+    def ensure_client(self) -> None:
+        client = self.client
+        if client is None:
+            return
+        # The hash instead of the password: what is written here also stands in the binary log.
+        digest = _native_password(client.password)
+        if not self._exists("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", client.database):
+            self.session.run(f"CREATE DATABASE {_name(client.database)} CHARACTER SET utf8mb4")
+        known = self.session.rows(
+            "SELECT JSON_VALUE(Priv, '$.authentication_string') AS digest FROM mysql.global_priv"
+            " WHERE Host = '%%' AND User = %s",
+            client.user,
+        )
+        if not known:
+            self.session.run("CREATE USER %s@'%%' IDENTIFIED BY PASSWORD %s", client.user, digest)
+        elif known[0]["digest"] != digest:
+            self.session.run("ALTER USER %s@'%%' IDENTIFIED BY PASSWORD %s", client.user, digest)
+        # In a grant an unescaped underscore stands for any character, so it would open other databases too.
+        pattern = client.database.replace("_", "\\_")
+        if not self._exists("SELECT 1 FROM mysql.db WHERE Host = '%%' AND User = %s AND Db = %s", client.user, pattern):
+            self.session.run(f"GRANT ALL PRIVILEGES ON {_name(pattern)}.* TO %s@'%%'", client.user)
+
+
+def _name(identifier: str) -> str:
+    return "`" + identifier.replace("`", "``").replace("%", "%%") + "`"
+
+
+def _native_password(password: str) -> str:
+    """mysql_native_password's stored form. SHA-1 is what that protocol is made of, not our choice."""
+    once = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
+    return "*" + hashlib.sha1(once, usedforsecurity=False).hexdigest().upper()
+
+
+def _positions(row: Row) -> Positions:
+    return Positions(
+        server_id=int(row["server_id"]),
+        gtid_binlog_pos=row["gtid_binlog_pos"] or "",
+        gtid_binlog_state=row["gtid_binlog_state"] or "",
+        gtid_slave_pos=row["gtid_slave_pos"] or "",
+    )
+
+
+def _switches(row: Row, status: dict[str, Any]) -> Switches:
+    return Switches(
+        read_only=bool(int(row["read_only"])),
+        waiting=bool(int(row["waiting"])),
+        acknowledging=bool(int(row["acknowledging"])),
+        stream_acknowledges=status["stream_acknowledges"] == "ON",
+        ack_clients=int(status["ack_clients"]),
+        waiting_sessions=int(status["waiting_sessions"]),
+    )
+
+
+def _replica(row: Row) -> ReplicaStatus:
+    behind = row["Seconds_Behind_Master"]
+    return ReplicaStatus(
+        source_host=row["Master_Host"] or "",
+        source_port=int(row["Master_Port"]),
+        account=row["Master_User"] or "",
+        source_server_id=int(row["Master_Server_Id"] or 0),
+        receiver=row["Slave_IO_Running"],
+        applier=row["Slave_SQL_Running"] == "Yes",
+        gtid_io_pos=row["Gtid_IO_Pos"] or "",
+        receiver_errno=int(row["Last_IO_Errno"]),
+        receiver_error=row["Last_IO_Error"] or "",
+        applier_errno=int(row["Last_SQL_Errno"]),
+        applier_error=row["Last_SQL_Error"] or "",
+        seconds_behind=float(behind) if behind is not None else None,
+    )

@@ -1,0 +1,58 @@
+"""The settings that keep a vault node safe: written to its option file, checked while it runs.
+
+Why each is what it is: docs/design/settings.md. MariaDB's own defaults are unsafe here (AFTER_COMMIT, a 10 s time-out that
+falls back to asynchronous, read_only off, sync_relay_log 10000).
+"""
+
+from typing import Final
+
+from replication.core import limits
+
+SEMISYNC_TIMEOUT_MS: Final = 10 * 365 * 24 * 3600 * 1000
+"""Ten years stands for "never": the server adds it to the clock, so the type's own maximum would overflow."""
+
+REQUIRED: Final[dict[str, str | int]] = {
+    "log_bin": 1,
+    "binlog_format": "ROW",
+    "log_slave_updates": 1,
+    "gtid_strict_mode": 1,
+    "sync_binlog": 1,
+    "innodb_flush_log_at_trx_commit": 1,
+    "sync_relay_log": 1,
+    "relay_log_recovery": 0,  # 1 throws away received transactions that no living primary may have any more
+    "event_scheduler": "OFF",
+    "slave_parallel_threads": 4,
+    "slave_parallel_mode": "optimistic",
+    "slave_net_timeout": 4,
+    "rpl_semi_sync_slave_kill_conn_timeout": 1,
+    "rpl_semi_sync_master_wait_point": "AFTER_SYNC",
+    "rpl_semi_sync_master_timeout": SEMISYNC_TIMEOUT_MS,
+    "rpl_semi_sync_master_wait_no_slave": 1,
+    "skip_name_resolve": 1,
+}
+"""As `SELECT @@GLOBAL.name` answers; the same on every node, whatever its role."""
+
+AT_BOOT: Final[dict[str, str | int]] = {
+    "read_only": 1,
+    "skip_slave_start": 1,
+    "rpl_semi_sync_master_enabled": 0,
+    "rpl_semi_sync_slave_enabled": 0,
+}
+"""Every start is closed; orders with an epoch change these at run time."""
+
+HEARTBEAT_PERIOD_S: Final = limits.HEARTBEAT_PERIOD.total_seconds()
+CONNECT_RETRY_S: Final = 1
+
+
+def option_lines() -> tuple[str, ...]:
+    """The lines for the option file. `log_bin` is left out: there it takes a name."""
+    return tuple(f"{name}={value}" for name, value in {**REQUIRED, **AT_BOOT}.items() if name != "log_bin")
+
+
+def drifted(found: dict[str, str | int]) -> tuple[str, ...]:
+    """Compare what a server says with REQUIRED: a sentence per difference."""
+    return tuple(
+        f"{name} is {found.get(name, 'unknown')}, must be {wanted}"
+        for name, wanted in REQUIRED.items()
+        if str(found.get(name)) != str(wanted)
+    )

@@ -1,0 +1,130 @@
+"""The SystemHighAvailabilityService of one process: competes for the lease, runs the heartbeat while it holds it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import connections
+from django.utils import timezone
+
+from nodes.models.service import SERVICE_NAME
+from replication.client import AgentClient, PortWitness
+from replication.procedures.controller.heartbeat import Heartbeat
+from replication.procedures.controller.procedure import World
+from replication.stores.applications import note_application
+from replication.stores.events import EventStore
+from replication.stores.inventory import InventoryStore
+from replication.stores.leases import Holder, RenewingLease
+from replication.stores.threads import DatabaseThread
+from replication.stores.topology import TopologyStore
+
+log = logging.getLogger(__name__)
+LOOK = 0.05
+"""Seconds between two looks at the lease, the parent process and the stop signal."""
+APPLICATION_EVERY = 5.0
+"""Seconds between two heartbeats of this host in High Availability → Application."""
+
+
+class MonotonicClock:
+    """Adapter of core.ports.Clock."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, duration: timedelta) -> None:
+        await asyncio.sleep(duration.total_seconds())
+
+
+def new_id() -> str:
+    return uuid4().hex
+
+
+class ServiceProcess:
+    """Everything one process wires together; `serve` returns when it was told to stop or has lost its parent."""
+
+    def __init__(self, slot: str) -> None:
+        self.slot = slot
+        self.parent = os.getppid()
+        self.stopping = asyncio.Event()
+        self.heartbeat: Heartbeat | None = None
+        self._task: asyncio.Task[None] | None = None
+        holder = Holder(new_id(), settings.HOST_NAME, f"{slot} (pid {os.getpid()})")
+        self._shown: dict[str, Any] = {}
+        self.lease = RenewingLease(SERVICE_NAME, holder, lambda: self._shown)
+        self.notes = DatabaseThread("notes")
+        self.reads = DatabaseThread("reads")
+        self.topologies = TopologyStore(self.lease)
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        self.lease.start()
+        registering = asyncio.ensure_future(self._register())
+        try:
+            async with AgentClient(settings.PKI_DIR) as agents:
+                world = World(
+                    clock=MonotonicClock(),
+                    agents=agents,
+                    topologies=self.topologies,
+                    inventory=InventoryStore(self.reads, self.notes),
+                    journal=EventStore(self.notes),
+                )
+                while not self.stopping.is_set() and os.getppid() == self.parent:
+                    await self._follow_lease(world)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self.stopping.wait(), LOOK)
+                await self._put_down()
+        finally:
+            registering.cancel()
+            await loop.run_in_executor(None, self.lease.stop)
+            for thread in (self.topologies, self.reads, self.notes):
+                thread.close()
+
+    async def _follow_lease(self, world: World) -> None:
+        if self.lease.held and self.heartbeat is None:
+            log.info("%s leads", self.slot)
+            self.heartbeat = Heartbeat(world, PortWitness(), self.lease, new_id)
+            self._task = asyncio.ensure_future(self.heartbeat.run())
+        if not self.lease.held and self.heartbeat is not None:
+            log.warning("%s no longer leads", self.slot)
+            await self._put_down()
+        if self._task is not None and self._task.done():
+            self._task.result()  # a fault of ours: let the process end with its traceback, the standby takes over
+        if self.heartbeat is not None:
+            self._shown = {"answers": self.heartbeat.answers(), **self._last_pass(self.heartbeat)}
+
+    @staticmethod
+    def _last_pass(heartbeat: Heartbeat) -> dict[str, Any]:
+        if heartbeat.last_pass is None:
+            return {}
+        return {"last_pass_at": timezone.now() - timedelta(seconds=time.monotonic() - heartbeat.last_pass)}
+
+    async def _put_down(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self.heartbeat = self._task = None
+        self._shown = {}
+
+    async def _register(self) -> None:
+        while True:
+            await note_application(self.notes)
+            await asyncio.sleep(APPLICATION_EVERY)
+
+
+async def _main(slot: str) -> None:
+    await ServiceProcess(slot).serve()
+
+
+def run(slot: str) -> None:
+    """Body of the job. Connections opened before the fork are not ours."""
+    connections.close_all()
+    asyncio.run(_main(slot))

@@ -1,0 +1,151 @@
+"""Let a node follow, make it the acker, take it out."""
+
+from dataclasses import replace
+
+from replication.core import limits
+from replication.core.commands import FollowArgs, Verb, account_name
+from replication.core.errors import NodeUnreachable, ReplicationError, StepFailed
+from replication.core.roles import OrderKind
+from replication.core.view import NodeView
+
+from .opening import go_solo
+from .procedure import Procedure
+
+
+async def follow(p: Procedure, id: str) -> None:
+    """Rejoin or join, without acknowledging. Looks for extra transactions every time (rule 15).
+
+    1 an acker goes solo first; 2 claim; 3 a locked-out node promises the new epoch before its account is unlocked (rule 4);
+    4 the account; 5 read the source's state; 6 follow; 7 it can no longer acknowledge: out of may_ack.
+    """
+    if p.row.promotable == id:
+        await go_solo(p)
+    await p.claim()
+    await _follow(p, id)
+    if id in p.row.may_ack:
+        await p.amend(may_ack=p.row.may_ack - {id})
+    await p.world.inventory.mark(id, detached=False, locked_out=False, resync_requested_at=None)
+    await p.event(f"{p.node(id).hostname} follows {p.node(p.row.primary).hostname}", node=id)
+
+
+async def _follow(p: Procedure, id: str) -> None:
+    node, primary = p.node(id), p.node(p.row.primary)
+    if node.report is None:
+        raise ReplicationError(f"{node.hostname} has not answered yet")
+    if node.locked_out:
+        await p.order(id, Verb.DETACH if node.up else Verb.FENCE, deadline=limits.DRAIN_DEADLINE)
+    account = p.account(node)
+    if account is not None:
+        await p.order(primary.id, Verb.ACCOUNTS, args={"accounts": [account.to_json()]})
+    source = await p.fresh(primary.id)
+    if source.database is None:
+        raise StepFailed(primary.hostname, "hello", "no-database", "its database does not answer")
+    await p.world.inventory.mark(id, joined=True)
+    args = FollowArgs(
+        source_host=primary.ip,
+        source_port=primary.database_port,
+        account=account_name(id),
+        source_binlog_state=source.database.gtid_binlog_state,
+        source_oldest_binlog=source.database.binlog_oldest,
+        truncate_tail=may_truncate(node),
+    )
+    wanted = {**args.to_json(), "rejudge": node.resync_wanted}
+    await p.order(id, Verb.FOLLOW, deadline=limits.START_DEADLINE, args=wanted)
+
+
+def may_truncate(node: NodeView) -> bool:
+    """Whether what this former primary never got acknowledged may be cut off at its restart (rule 14).
+
+    Only when it was lossless to its end: then the node that replaced it was its acker, revoked and drained, and holds
+    every write that was acknowledged. After solo the tail may hold acknowledged writes that nobody else has.
+    """
+    return node.report is not None and node.report.primary_order_kind is OrderKind.LOSSLESS
+
+
+async def become_acker(p: Procedure, id: str) -> None:
+    """Make the vault lossless, in the order of rules 3, 4 and 6.
+
+    1 claim: the node may acknowledge, nobody is promotable; 2 every other node is off, or locked out at the primary;
+    3 the node's flag on; 4 the primary waits from now on and says where it stands; 5 the node has received that far;
+    6 the node is the only one that acknowledges; 7 publish. A failure after 4 takes a new epoch and goes back to solo.
+    """
+    primary = p.row.primary
+    await p.claim(may_ack=p.row.may_ack | {id}, promotable="")
+    await _others_off(p, id)
+    await p.order(id, Verb.ACKER)
+    try:
+        answer = await p.order(primary, Verb.LOSSLESS, deadline=limits.PROOF_DEADLINE)
+        position = str(answer.facts["gtid_binlog_pos"])
+        await p.order(id, Verb.RECEIVED, deadline=limits.PROOF_DEADLINE, args={"position": position})
+        now = await p.fresh(primary)
+        if now.database is None or now.database.ack_clients != 1:
+            clients = "unknown" if now.database is None else now.database.ack_clients
+            raise StepFailed(p.node(primary).hostname, "proof", "ackers", f"{clients} nodes acknowledge instead of one")
+        await p.amend(may_ack=frozenset({id}), promotable=id)
+    except ReplicationError:
+        await go_solo(p)
+        raise
+    await p.event(f"the vault is lossless: {p.node(id).hostname} acknowledges every write", node=id)
+
+
+async def _others_off(p: Procedure, acker: str) -> None:
+    """Every other node either promises our epoch with its flag off, or is locked out at the primary."""
+    for node in p.view.others:
+        if node.id == acker or not node.joined:
+            continue
+        try:
+            if node.detached:
+                await p.order(node.id, Verb.DETACH)
+            else:
+                await _follow(p, node.id)
+        except ReplicationError:
+            await _lock_out(p, node.id)
+
+
+async def _lock_out(p: Procedure, id: str) -> None:
+    """Noted before it is done: an account that may be locked is unlocked only after its node promised a newer epoch."""
+    await p.world.inventory.mark(id, locked_out=True)
+    p.with_node(replace(p.node(id), locked_out=True))
+    await p.order(p.row.primary, Verb.LOCK_OUT, args={"account": account_name(id)})
+
+
+async def detach(p: Procedure, id: str) -> None:
+    """Take an inactive or deleted node out. 1 an acker goes solo first; 2 claim; 3 it stops for good, or, when it does not
+    answer, it is locked out at the primary; 4 out of may_ack; 5 note it, or delete the row."""
+    node = p.node(id)
+    if p.row.promotable == id:
+        await go_solo(p)
+    await p.claim()
+    left = await _leave(p, node)
+    if id in p.row.may_ack:
+        await p.amend(may_ack=p.row.may_ack - {id})
+    if node.removed and left:
+        await p.world.inventory.forget(id)
+        await p.event(f"{node.hostname} was deleted and has left the vault", node=id)
+        return
+    await p.world.inventory.mark(id, detached=True)
+    how = "its replication has stopped" if left else "it does not answer and was locked out at the Master"
+    await p.event(f"{node.hostname} is {'deleted' if node.removed else 'inactive'}: {how}", node=id)
+
+
+async def _leave(p: Procedure, node: NodeView) -> bool:
+    """Whether the node itself has confirmed. A node that never joined has nothing to confirm."""
+    if not node.joined:
+        return True
+    if node.answers and node.report is not None and (node.report.vault, node.report.node) != (p.row.vault, node.id):
+        return True
+    try:
+        args = {"leave": node.removed}
+        await p.order(node.id, Verb.DETACH, deadline=limits.DRAIN_DEADLINE, args=args)
+    except NodeUnreachable:
+        if p.row.primary:
+            await _lock_out(p, node.id)
+        return False
+    return True
+
+
+async def forget(p: Procedure, id: str) -> None:
+    """A deleted node that had not answered is back: tell it to leave, then delete its row."""
+    await p.claim()
+    await _leave(p, p.node(id))
+    await p.world.inventory.forget(id)

@@ -1,0 +1,116 @@
+"""What every controller procedure shares: one vault, one view, its own epoch, numbered steps, one event at the end.
+
+A command is sent only under an epoch that this procedure claimed itself (rule 1).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from replication.core import limits
+from replication.core.commands import Answer, Command, ReplicationAccount, Verb, account_name
+from replication.core.errors import ReplicationError
+from replication.core.ports import Agents, Clock, Inventory, Journal, Topologies
+from replication.core.report import NodeReport
+from replication.core.view import NodeView, Topology, VaultView
+
+
+@dataclass(frozen=True)
+class World:
+    """The ports of the controller, wired once per process."""
+
+    clock: Clock
+    agents: Agents
+    topologies: Topologies
+    inventory: Inventory
+    journal: Journal
+
+
+@dataclass
+class Procedure:
+    """One run of one procedure on one vault. Dies with any exception; the next leader reads the row and the agents."""
+
+    world: World
+    view: VaultView
+    operation: str
+    rule: str
+    says: str
+    row: Topology = field(init=False)
+    steps: dict[str, float] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.row = self.view.topology
+        self._began = self.world.clock.monotonic()
+
+    def node(self, id: str) -> NodeView:
+        """Raises ReplicationError when the inventory no longer has it."""
+        node = self.view.node(id)
+        if node is None:
+            raise ReplicationError(f"node {id} is no longer in the inventory")
+        return node
+
+    def note(self, step: str) -> None:
+        """Remember when a step ended, in milliseconds since the procedure began."""
+        self.steps[step] = round((self.world.clock.monotonic() - self._began) * 1000, 1)
+
+    async def claim(self, **changes: Any) -> None:
+        """Take a new epoch, above anything an agent has promised. Raises ClaimLost."""
+        promised = max((n.report.epoch for n in self.view.nodes if n.report is not None), default=0)
+        self.row = await self.world.topologies.claim(self.row, at_least=promised, **changes)
+        self.note("claimed")
+
+    async def amend(self, **changes: Any) -> None:
+        """Publish or record under the epoch we claimed. Raises ClaimLost."""
+        self.row = await self.world.topologies.amend(self.row, **changes)
+
+    async def order(
+        self,
+        node: str,
+        verb: Verb,
+        *,
+        deadline: timedelta = limits.STEP_DEADLINE,
+        args: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Send one command under our epoch. Raises NodeUnreachable, StaleEpoch or StepFailed."""
+        if self.row.epoch == self.view.topology.epoch:
+            raise ReplicationError("a command was about to be sent under an epoch that was not claimed")
+        command = Command(
+            vault=self.row.vault,
+            node=node,
+            term=self.world.topologies.term,
+            epoch=self.row.epoch,
+            operation=self.operation,
+            deadline=deadline.total_seconds(),
+            args=dict(args or {}),
+        )
+        answer = await self.world.agents.command(self.node(node), verb, command)
+        self.note(f"{verb.value} {self.node(node).hostname}")
+        return answer
+
+    async def fresh(self, node: str) -> NodeReport:
+        """The node's report as of now. Raises NodeUnreachable."""
+        return await self.world.agents.hello(self.node(node), since=-1, wait=timedelta())
+
+    def account(self, node: NodeView) -> ReplicationAccount | None:
+        """Its replication account; None while its certificate was never seen."""
+        if node.report is None:
+            return None
+        return ReplicationAccount(name=account_name(node.id), subject=node.report.certificate_subject)
+
+    async def event(self, text: str, *, node: str = "", level: str = "info", **evidence: Any) -> None:
+        seen = self.view.node(node)
+        await self.world.journal.record(
+            vault=self.row.vault,
+            node=seen.hostname if seen is not None else "",
+            epoch=self.row.epoch,
+            rule=self.rule,
+            text=text,
+            level=level,
+            evidence={"why": self.says, "steps_ms": self.steps, "operation": self.operation, **evidence},
+        )
+
+    def with_node(self, node: NodeView) -> None:
+        """Use a newer view of one node from now on."""
+        nodes = tuple(node if n.id == node.id else n for n in self.view.nodes)
+        self.view = replace(self.view, nodes=nodes)

@@ -1,0 +1,69 @@
+"""What this process has seen of one node, and the long poll that keeps it fresh."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from replication.core import limits
+from replication.core.errors import NodeUnreachable
+from replication.core.ports import Agents, Clock
+from replication.core.report import NodeReport
+from replication.core.roles import ProcessState, Witness
+from replication.core.view import NodeView
+
+REFUSED_PAUSE = timedelta(milliseconds=20)
+"""Between two tries while a node refuses, for as long as a failover may hang on it; the hello interval after that."""
+REFUSED_HASTE = timedelta(seconds=5)
+
+
+@dataclass
+class Sight:
+    """One node: the wishes of the inventory in `config`, the rest from its agent. Silence is counted in our own ticks, so
+    that a controller that did not run accuses nobody."""
+
+    config: NodeView
+    report: NodeReport | None = None
+    silence: timedelta = field(default_factory=timedelta)
+    link: str = "never"
+    witness: Witness = Witness.UNKNOWN
+    blocked_until: dict[str, float] = field(default_factory=dict)
+
+    def answered(self, report: NodeReport) -> None:
+        self.report, self.silence, self.link = report, timedelta(), "answers"
+        if report.process is ProcessState.UP:
+            self.witness = Witness.UNKNOWN
+
+    def failed(self, error: NodeUnreachable) -> None:
+        self.link = error.kind
+
+    def view(self, now: float) -> NodeView:
+        return replace(
+            self.config,
+            report=self.report,
+            silence=self.silence,
+            link=self.link,
+            witness=self.witness,
+            blocked=any(until > now for until in self.blocked_until.values()),
+        )
+
+
+async def keep_watching(
+    sight: Sight, agents: Agents, clock: Clock, interval: Callable[[], timedelta], changed: Callable[[], None]
+) -> None:
+    """Long-poll one agent for ever. The agent answers at once when its state changes, else after the interval."""
+    since, refused_since = -1, clock.monotonic()
+    while True:
+        try:
+            report = await agents.hello(sight.config, since=since, wait=interval())
+        except NodeUnreachable as error:
+            sight.failed(error)
+            since = -1
+            changed()
+            hasty = clock.monotonic() - refused_since < REFUSED_HASTE.total_seconds()
+            await clock.sleep(
+                REFUSED_PAUSE if error.kind == "refused" and hasty else min(interval(), limits.HELLO_INTERVAL)
+            )
+        else:
+            since, refused_since = report.version, clock.monotonic()
+            sight.answered(report)
+            changed()

@@ -1,0 +1,249 @@
+"""One vault: observe, decide, act, record. Everything that takes an epoch runs from here, one procedure at a time."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+from replication.core import limits
+from replication.core.candidates import Candidate, choose_candidate
+from replication.core.diagnosis import Verdict, acker_missing, diagnose, in_doubt
+from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
+from replication.core.plan import Action, ActionKind, plan
+from replication.core.ports import Leadership, Witnesses
+from replication.core.snapshot import NodeRow, Snapshot, VaultConfig, view_of
+from replication.core.status import current_roles, node_status, vault_reason
+from replication.core.view import NodeView, VaultView
+
+from . import failover, following, opening
+from .procedure import Procedure, World
+from .sight import Sight, keep_watching
+
+URGENT = frozenset({ActionKind.FAILOVER, ActionKind.FINISH, ActionKind.ROLL_BACK, ActionKind.GO_SOLO})
+URGENT_RETRY = timedelta(milliseconds=200)
+WITNESS_HASTE = timedelta(seconds=5)
+REFRESH_PATIENCE = timedelta(milliseconds=300)
+
+
+async def carry_out(procedure: Procedure, action: Action) -> None:
+    """Run the procedure that an action names. Raises ReplicationError."""
+    match action.kind:
+        case ActionKind.BOOTSTRAP | ActionKind.REOPEN:
+            await opening.open_primary(procedure, action.node)
+        case ActionKind.GO_SOLO:
+            await opening.go_solo(procedure)
+        case ActionKind.FAILOVER:
+            await failover.fail_over(procedure, action.node)
+        case ActionKind.FINISH:
+            await failover.finish(procedure)
+        case ActionKind.ROLL_BACK:
+            await failover.roll_back(procedure)
+        case ActionKind.FOLLOW:
+            await following.follow(procedure, action.node)
+        case ActionKind.BECOME_ACKER:
+            await following.become_acker(procedure, action.node)
+        case ActionKind.DETACH:
+            await following.detach(procedure, action.node)
+        case ActionKind.FORGET:
+            await following.forget(procedure, action.node)
+
+
+class VaultWatch:
+    """Owns the long polls, the clock of silence, and the one running procedure of a vault."""
+
+    def __init__(
+        self,
+        world: World,
+        witnesses: Witnesses,
+        leadership: Leadership,
+        config: VaultConfig,
+        snapshot: Snapshot,
+        new_id: Callable[[], str],
+    ) -> None:
+        self.world, self.witnesses, self.leadership = world, witnesses, leadership
+        self.config, self.snapshot, self.new_id = config, snapshot, new_id
+        self.sights: dict[str, Sight] = {}
+        self.missing_for = timedelta()
+        self.action: Action | None = None
+        self.acting: asyncio.Task[None] | None = None
+        self.quiet_since = world.clock.monotonic()
+        self.generation = 0
+        """Rises with every procedure that ran."""
+        self._polls: dict[str, asyncio.Task[None]] = {}
+        self._asking: asyncio.Task[None] | None = None
+        self._delays: dict[tuple[ActionKind, str], timedelta] = {}
+        self._said: dict[tuple[ActionKind, str], str] = {}
+        self._published: tuple[str, dict[str, NodeRow]] | None = None
+        self._ticker = asyncio.ensure_future(self._tick())
+        self.update(config, snapshot, self.generation)
+
+    # --- observe
+
+    def update(self, config: VaultConfig, snapshot: Snapshot, generation: int) -> None:
+        """Take over new wishes. The row only when no procedure ran since `generation`: it knows the row better."""
+        current = generation == self.generation and self.acting is None
+        self.config = config if current else replace(config, topology=self.config.topology)
+        self.snapshot = snapshot
+        for node in config.nodes:
+            sight = self.sights.get(node.id)
+            if sight is None:
+                sight = self.sights[node.id] = Sight(node)
+                poll = keep_watching(
+                    sight, self.world.agents, self.world.clock, lambda: self.snapshot.interval, self.evaluate
+                )
+                self._polls[node.id] = asyncio.ensure_future(poll)
+            if node.resync_wanted and not sight.config.resync_wanted:
+                sight.blocked_until.clear()
+            sight.config = node
+        for gone in set(self.sights) - {n.id for n in config.nodes}:
+            self._polls.pop(gone).cancel()
+            del self.sights[gone]
+
+    def view(self) -> VaultView:
+        now = self.world.clock.monotonic()
+        nodes = tuple(sight.view(now) for sight in self.sights.values())
+        return view_of(self.config, nodes, self.snapshot, self.missing_for)
+
+    async def _tick(self) -> None:
+        last = self.world.clock.monotonic()
+        while True:
+            await self.world.clock.sleep(limits.TICK)
+            now = self.world.clock.monotonic()
+            passed = min(timedelta(seconds=now - last), limits.TICK_CAP)
+            last = now
+            for sight in self.sights.values():
+                sight.silence += passed
+            view = self.view()
+            self.missing_for = self.missing_for + passed if acker_missing(view) else timedelta()
+            if in_doubt(view) and self._asking is None:
+                self._asking = asyncio.ensure_future(self._ask_witnesses())
+            self.evaluate()
+
+    async def _ask_witnesses(self) -> None:
+        """While in doubt: the database port, and a fresh word from everybody else, each with its own deadline."""
+        began = self.world.clock.monotonic()
+        try:
+            while in_doubt(view := self.view()) and view.primary is not None:
+                primary = self.sights[view.primary.id]
+                others = [self._refresh(self.sights[n.id], limits.WITNESS_DEADLINE) for n in view.others if n.answers]
+                word, _ = await asyncio.gather(self.witnesses.ask(view.primary), asyncio.gather(*others))
+                primary.witness = word
+                self.evaluate()
+                hasty = self.world.clock.monotonic() - began < WITNESS_HASTE.total_seconds()
+                await self.world.clock.sleep(limits.WITNESS_INTERVAL if hasty else self.snapshot.interval)
+        finally:
+            self._asking = None
+
+    async def _refresh(self, sight: Sight, patience: timedelta) -> None:
+        try:
+            hello = self.world.agents.hello(sight.config, since=-1, wait=timedelta())
+            sight.answered(await asyncio.wait_for(hello, patience.total_seconds()))
+        except (NodeUnreachable, TimeoutError):
+            pass  # its long poll will say how it does not answer
+
+    # --- decide
+
+    def evaluate(self) -> None:
+        """Start the next procedure, if there is one. A failover pre-empts everything but another failover."""
+        if not self.leadership.held:
+            self.stop_acting()
+            return
+        view = self.view()
+        if self.acting is not None:
+            if self.action is not None and self.action.kind not in URGENT and self._lost_with_candidate(view):
+                self.acting.cancel()
+            return
+        self.action = plan(view)
+        if self.action is not None:
+            self.acting = asyncio.ensure_future(self._act(self.action, view))
+
+    @staticmethod
+    def _lost_with_candidate(view: VaultView) -> bool:
+        return diagnose(view).verdict is Verdict.PRIMARY_LOST and isinstance(choose_candidate(view), Candidate)
+
+    # --- act and record
+
+    async def _act(self, action: Action, view: VaultView) -> None:
+        says = f"{action.says} ({diagnose(view).id} {diagnose(view).says})"
+        procedure = Procedure(self.world, view, self.new_id(), action.rule, says)
+        key = action.kind, action.node
+        try:
+            try:
+                await carry_out(procedure, action)
+                self._delays.pop(key, None)
+                self._said.pop(key, None)
+            except ReplicationError as error:
+                await self._failed(procedure, action, error)
+            self.config = replace(self.config, topology=procedure.row)
+            # The next decision rests on a fresh word from every node, not on what it said before we acted.
+            await asyncio.gather(
+                *(self._refresh(s, REFRESH_PATIENCE) for s in self.sights.values() if s.link == "answers")
+            )
+        finally:
+            self.config = replace(self.config, topology=procedure.row)
+            self.generation += 1
+            self.quiet_since = self.world.clock.monotonic()
+            self.acting = self.action = None
+        self.evaluate()
+
+    async def _failed(self, procedure: Procedure, action: Action, error: ReplicationError) -> None:
+        key = action.kind, action.node
+        delay = min(self._delays.get(key, limits.RETRY_AFTER), limits.RETRY_MAX)
+        self._delays[key] = delay * 2
+        pause = URGENT_RETRY if action.kind in URGENT else delay
+        if isinstance(error, ClaimLost):
+            pause = URGENT_RETRY
+        if action.node in self.sights:
+            until = self.world.clock.monotonic() + pause.total_seconds()
+            self.sights[action.node].blocked_until[action.kind.value] = until
+        if action.kind is ActionKind.FOLLOW:
+            await self.world.inventory.mark(action.node, resync_requested_at=None)
+        if self._said.get(key) != str(error):  # say it once, not at every try
+            self._said[key] = str(error)
+            await procedure.event(f"{action.kind.value} did not succeed: {error}", node=action.node, level="warning")
+
+    def rows(self) -> tuple[str, dict[str, NodeRow]]:
+        """Live columns of every node and the vault's reason, for the screen."""
+        view = self.view()
+        roles = current_roles(view)
+        return vault_reason(view), {n.id: _row(view, n, roles[n.id]) for n in view.nodes}
+
+    async def publish(self) -> None:
+        """Write the live state when it changed."""
+        now = self.rows()
+        if now != self._published:
+            await self.world.inventory.publish(self.config.topology.vault, *now)
+            self._published = now
+
+    def stop_acting(self) -> None:
+        if self.acting is not None:
+            self.acting.cancel()
+
+    async def close(self) -> None:
+        """Stop polling and acting. What was begun is in the row; the next leader resolves it."""
+        tasks = [self._ticker, *self._polls.values(), *(t for t in (self.acting, self._asking) if t is not None)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _row(view: VaultView, node: NodeView, role: str) -> NodeRow:
+    status, detail = node_status(view, node)
+    report = node.report
+    stable: tuple[object, ...] = ()
+    if report is not None:
+        stable = (
+            report.agent_id,
+            report.process,
+            report.order_kind,
+            report.tainted,
+            report.epoch,
+            report.agent_version,
+        )
+    return NodeRow(
+        status=status,
+        detail=detail,
+        current_role=role,
+        report=report.to_json() if report is not None else None,
+        stable=stable,
+    )

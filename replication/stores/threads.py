@@ -1,0 +1,38 @@
+"""Django's ORM from asyncio: each store call on a thread of its own, with its own connection.
+
+Not sync_to_async's shared thread: a slow page of history in front of a claim would delay the failover.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from django.db import Error, connection
+
+T = TypeVar("T")
+
+
+class DatabaseThread:
+    """One thread, one connection. A broken connection is thrown away, so that the next call starts afresh."""
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Raises what the function raises, also django.db.Error."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._guarded, function)
+
+    @staticmethod
+    def _guarded(function: Callable[[], T]) -> T:
+        try:
+            return function()
+        except Error:
+            with contextlib.suppress(Error):
+                connection.close()
+            raise
+
+    def close(self) -> None:
+        self._executor.submit(connection.close)
+        self._executor.shutdown(wait=True)

@@ -1,0 +1,243 @@
+"""What operators wish, written as rows: one short transaction each, with its event. The service reads and carries out.
+
+Nothing here talks to a vault. A wish that cannot be granted is a `RefusedWish`, whose rule id names its runbook page.
+Every change of the inventory holds the lock of the vault's row and looks again before it writes: the partial unique
+constraints of SQLite do not exist in MariaDB, and two administrators may press Save in the same second.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from nodes.choices import DesiredState, OperationKind, OperationState, SystemRoleChoices
+from nodes.models import AppService, Event, Operation, Vault, VaultNode
+from nodes.models.operation import OPEN_STATES
+
+
+class QueueUnavailable(Exception):
+    """The work queue does not answer; raised by the `enqueue` that a caller hands in."""
+
+
+@dataclass(frozen=True)
+class RefusedWish:
+    rule: str
+    says: str
+    field: str = ""
+    """The form field it belongs to; "" for the wish as a whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewNode:
+    """A node as an operator described it, already normalised (nodes/forms.py), and what the check of it found."""
+
+    hostname: str
+    port: int
+    database_port: int
+    system_role: str
+    ip_address: str
+    active: bool = True
+    agent_id: str = ""
+
+
+def default_vault() -> Vault | None:
+    """The vault that the screens show: the oldest row, made by the migrations."""
+    return Vault.objects.order_by("created_at", "pk").first()
+
+
+def start_service(service: AppService, actor: Any) -> None:
+    _set_service(
+        service,
+        actor,
+        _("%(service)s: start requested") % {"service": service.name},
+        desired_state=DesiredState.STARTED,
+    )
+
+
+def stop_service(service: AppService, actor: Any) -> None:
+    _set_service(
+        service, actor, _("%(service)s: stop requested") % {"service": service.name}, desired_state=DesiredState.STOPPED
+    )
+
+
+def run_service_now(service: AppService, actor: Any) -> RefusedWish | None:
+    """Ask for one full pass at once. A stopped service makes none: it must not act behind the back of who stopped it."""
+    if service.desired_state != DesiredState.STARTED:
+        return RefusedWish("W10", _("%(service)s is stopped: start it first, then run it.") % {"service": service.name})
+    _set_service(
+        service, actor, _("%(service)s: run requested") % {"service": service.name}, run_requested_at=timezone.now()
+    )
+    return None
+
+
+def set_interval(service: AppService, seconds: float, actor: Any) -> None:
+    """seconds: trigger interval, already validated (0.2 to 60); the database refuses others with IntegrityError."""
+    text = _("%(service)s: trigger interval set to %(seconds)g s") % {"service": service.name, "seconds": seconds}
+    _set_service(service, actor, text, trigger_interval=seconds, changed_at=timezone.now(), changed_by=actor)
+
+
+def check_new_node(vault: Vault, new: NewNode) -> list[RefusedWish]:
+    """Why this node may not be added now: every reason at once, so that a form can show each at its field."""
+    present = VaultNode.objects.present()
+    found: list[RefusedWish] = []
+    if twin := present.filter(hostname__iexact=new.hostname).first():
+        found.append(RefusedWish("W20", _("%(name)s is already a node.") % {"name": twin.hostname}, "hostname"))
+    if twin := present.filter(ip_address=new.ip_address).first():
+        text = _("%(address)s is already the address of %(name)s.")
+        found.append(RefusedWish("W21", text % {"address": new.ip_address, "name": twin.hostname}, "ip_address"))
+    if new.agent_id and (twin := present.filter(agent_id=new.agent_id).first()):
+        text = _("This is the same server as %(name)s: a server can be in a vault once only.")
+        found.append(RefusedWish("W22", text % {"name": twin.hostname}, "ip_address"))
+    if new.system_role == SystemRoleChoices.PRIMARY and (
+        twin := present.filter(vault=vault, system_role=SystemRoleChoices.PRIMARY).first()
+    ):
+        text = _("%(name)s is already the Primary of this vault: choose Fallback.")
+        found.append(RefusedWish("W23", text % {"name": twin.hostname}, "system_role"))
+    return found
+
+
+def add_node(vault: Vault, new: NewNode, actor: Any) -> VaultNode | list[RefusedWish]:
+    """Put a node into the inventory, or say at which fields it collides with another one. Nothing is half saved."""
+    try:
+        with transaction.atomic():
+            _lock(vault.pk)
+            if refused := check_new_node(vault, new):
+                return refused
+            last = VaultNode.objects.filter(vault=vault).aggregate(last=Max("ordinal"))["last"] or 0
+            node = VaultNode.objects.create(
+                vault=vault,
+                hostname=new.hostname,
+                port=new.port,
+                database_port=new.database_port,
+                system_role=new.system_role,
+                ip_address=new.ip_address,
+                active=new.active,
+                agent_id=new.agent_id,
+                ordinal=last + 1,
+            )
+            role = node.get_system_role_display()
+            text = _("node added as %(role)s, %(address)s") % {"role": role, "address": node.ip_address}
+            _event(vault, node, actor, text)
+            return node
+    except IntegrityError:
+        # Another process got there first; the database refused in time. Say it in the same words.
+        text = _("Another change came in between: look at the list and try again.")
+        return check_new_node(vault, new) or [RefusedWish("W24", text)]
+
+
+def why_not_take_out(vault: Vault, node: VaultNode) -> RefusedWish | None:
+    """Why a node may neither be deactivated nor deleted at this moment."""
+    if vault.primary_id == node.pk:
+        text = _("%(name)s is the current primary: only a node that is not the primary can be deactivated or deleted.")
+        return RefusedWish("W30", text % {"name": node.hostname})
+    if vault.intent and vault.intent.get("target") == node.pk:
+        text = _("A failover to %(name)s is under way: wait until it is over and try again.")
+        return RefusedWish("W31", text % {"name": node.hostname})
+    return None
+
+
+def set_active(node: VaultNode, active: bool, actor: Any) -> RefusedWish | None:
+    """Wish a node in or out of replication. Saying the same again changes nothing and is no event."""
+    with transaction.atomic():
+        vault = _lock(node.vault_id)
+        if not active and (refused := why_not_take_out(vault, node)):
+            return refused
+        changed = (
+            VaultNode.objects.present()
+            .filter(pk=node.pk)
+            .exclude(active=active)
+            .update(active=active, changed_at=timezone.now())
+        )
+        if changed:
+            _event(vault, node, actor, _("node made active") if active else _("node made inactive"))
+        elif not VaultNode.objects.present().filter(pk=node.pk).exists():
+            return RefusedWish("W32", _("%(name)s has been deleted meanwhile.") % {"name": node.hostname})
+    return None
+
+
+def remove_node(node: VaultNode, actor: Any) -> RefusedWish | None:
+    """Wish a node away: it leaves the list now, the service takes it out of the vault and removes the row."""
+    with transaction.atomic():
+        vault = _lock(node.vault_id)
+        if refused := why_not_take_out(vault, node):
+            return refused
+        now = timezone.now()
+        changed = VaultNode.objects.present().filter(pk=node.pk).update(removed_at=now, active=False, changed_at=now)
+        if changed:
+            _event(vault, node, actor, _("node deleted"))
+    return None
+
+
+def why_not_resynchronize(vault: Vault, node: VaultNode, *, running: bool) -> RefusedWish | None:
+    """Why Re-synchronize Master is impossible on this row. running: one of this vault is open already."""
+    if not node.active:
+        return RefusedWish("W40", _("%(name)s is inactive: make it active first.") % {"name": node.hostname})
+    if vault.primary_id is None:
+        return RefusedWish("W41", _("The vault has no primary yet: there is nothing to synchronize with."))
+    if running:
+        return RefusedWish("W42", _("A re-synchronization is already running: wait until it has ended."))
+    return None
+
+
+def request_resynchronize(node: VaultNode, actor: Any, enqueue: Callable[[str], None]) -> Operation | RefusedWish:
+    """Bring every active fallback to the primary's position of this moment, as an operation of its own.
+
+    enqueue: hands the operation's id to the ops queue, after the commit; raises QueueUnavailable.
+    """
+    operation: Operation | None = None
+    try:
+        with transaction.atomic():
+            vault = _lock(node.vault_id)
+            node = VaultNode.objects.get(pk=node.pk)
+            running = Operation.objects.filter(
+                vault=vault, kind=OperationKind.RESYNCHRONIZE, state__in=OPEN_STATES
+            ).exists()
+            if refused := why_not_resynchronize(vault, node, running=running):
+                return refused
+            operation = Operation.objects.create(
+                kind=OperationKind.RESYNCHRONIZE, vault=vault, node=node, requested_by=actor, message=_("waiting")
+            )
+            _event(vault, node, actor, _("Re-synchronize Master requested"))
+            transaction.on_commit(partial(enqueue, operation.pk))
+    except IntegrityError:
+        return RefusedWish("W42", _("A re-synchronization is already running: wait until it has ended."))
+    except QueueUnavailable:
+        text = _("The work queue (Redis) does not answer, so nothing was started. Try again when it is back.")
+        if operation is not None:
+            finish_operation(operation.pk, OperationState.FAILED, {"summary": text})
+        return RefusedWish("W43", text)
+    return operation
+
+
+def finish_operation(operation_id: str, state: OperationState, result: dict[str, Any]) -> bool:
+    """End an operation from here, if nothing ended it before. Answers whether this call did."""
+    now = timezone.now()
+    return bool(
+        Operation.objects.filter(pk=operation_id, state__in=OPEN_STATES).update(
+            state=state, result=result, finished_at=now, changed_at=now
+        )
+    )
+
+
+def _lock(vault_id: str) -> Vault:
+    """The vault's row, locked until the transaction ends (SQLite: the transaction itself is the lock)."""
+    return Vault.objects.select_for_update().get(pk=vault_id)
+
+
+def _set_service(service: AppService, actor: Any, text: str, **changes: Any) -> None:
+    with transaction.atomic():
+        AppService.objects.filter(pk=service.pk).update(**changes)
+        Event.objects.create(text=text, actor=_name(actor))
+
+
+def _event(vault: Vault, node: VaultNode, actor: Any, text: str) -> None:
+    Event.objects.create(vault=vault, node_name=node.hostname, epoch=vault.epoch, text=text, actor=_name(actor))
+
+
+def _name(actor: Any) -> str:
+    return actor.get_username() if actor is not None else ""

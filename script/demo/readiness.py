@@ -1,0 +1,82 @@
+"""Whether each part answers. True or False, never an exception: "not yet" is the normal answer while starting."""
+
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+from typing import Any, Final
+
+import redis
+
+from replication.core import limits
+
+from .plan import WEB_ADDRESS, Plan, VaultHost
+
+PROBE_SECONDS: Final = 2.0
+STATUS_SECONDS: Final = 20.0
+"""`manage.py vault_status` loads Django, which takes a second or more on a busy machine."""
+
+
+def port_taken(address: str, port: int) -> bool:
+    """Whether somebody listens there, also on all addresses at once."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # Connections of an earlier run in TIME_WAIT do not count; a listener does.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return True
+    return False
+
+
+def redis_answers(plan: Plan) -> bool:
+    password = (plan.secrets / "redis_password").read_text()
+    client = redis.Redis(
+        unix_socket_path=str(plan.sockets / "redis.sock"), password=password, socket_timeout=PROBE_SECONDS
+    )
+    try:
+        return bool(client.ping())
+    except (redis.RedisError, OSError):
+        return False
+    finally:
+        client.close()
+
+
+def agent_answers(plan: Plan, host: VaultHost) -> bool:
+    context = ssl.create_default_context(cafile=str(plan.pki / "ca.pem"))
+    connection = http.client.HTTPSConnection(host.address, limits.AGENT_PORT, timeout=PROBE_SECONDS, context=context)
+    return _get(connection, "/healthz")
+
+
+def web_answers(plan: Plan) -> bool:
+    return _get(http.client.HTTPConnection(WEB_ADDRESS, plan.web_port, timeout=PROBE_SECONDS), "/healthz")
+
+
+def _get(connection: http.client.HTTPConnection, path: str) -> bool:
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def vault_status(plan: Plan, environment: dict[str, str]) -> dict[str, Any] | None:
+    """The first vault of `manage.py vault_status --json`; None when it gave no answer."""
+    command = [str(plan.root / ".venv" / "bin" / "python"), str(plan.root / "manage.py"), "vault_status", "--json"]
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            cwd=plan.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=STATUS_SECONDS,
+            start_new_session=True,
+        )
+        vaults = json.loads(done.stdout)["vaults"]
+    except (OSError, ValueError, KeyError, subprocess.TimeoutExpired):
+        return None
+    return vaults[0] if vaults else None
