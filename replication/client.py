@@ -39,6 +39,16 @@ def _host(ip: str) -> str:
     return f"[{ip}]" if ":" in ip else ip
 
 
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body: one read may return less. Raises ValueError beyond LARGEST_ANSWER."""
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > LARGEST_ANSWER:
+            raise ValueError("the answer is too large")
+    return body
+
+
 def _unreachable(node: NodeView, error: Exception) -> NodeUnreachable:
     if isinstance(error, TimeoutError):
         return NodeUnreachable(node.hostname, "silent")
@@ -93,12 +103,12 @@ class AgentClient:
         timeout = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT)
         try:
             async with self._http.request(method, url, timeout=timeout, **request) as response:
-                body = await response.content.read(LARGEST_ANSWER)
+                body = await _body(response)
                 return response.status, json.loads(body) if body else None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(node, error) from error
         except ValueError as error:
-            raise NodeUnreachable(node.hostname, "protocol", "its answer is not JSON") from error
+            raise NodeUnreachable(node.hostname, "protocol", f"its answer cannot be read: {error}") from error
 
 
 class PortWitness:

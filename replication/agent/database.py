@@ -5,6 +5,7 @@ import os
 import pwd
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,11 +28,13 @@ class LocalSession:
     """One connection for one thread, opened when first needed and again after it was lost.
 
     read_seconds: the driver gives up on an answer after this long; whole seconds are all it can count.
+    server: tells one run of mariadbd from the next, so that a connection to the last one is not tried first.
     """
 
-    def __init__(self, path: Path, *, read_seconds: int) -> None:
-        self.path, self.read_seconds = path, read_seconds
+    def __init__(self, path: Path, *, read_seconds: int, server: Callable[[], object] = lambda: None) -> None:
+        self.path, self.read_seconds, self._server = path, read_seconds, server
         self._connection: Any = None
+        self._connected_to: object = None
         self._lock = threading.Lock()
         self._aborted = False
 
@@ -77,8 +80,11 @@ class LocalSession:
         with self._lock:
             if self._aborted:
                 raise DatabaseError(0, "the time for this command is over")
-            if self._connection is not None:
-                return self._connection
+        server = self._server()
+        if self._connection is not None and self._connected_to is not server:
+            self.close()
+        if self._connection is not None:
+            return self._connection
         connection = MySQLdb.connect(
             unix_socket=str(self.path),
             user=local_user(),
@@ -90,7 +96,7 @@ class LocalSession:
             write_timeout=self.read_seconds,
         )
         with self._lock:
-            self._connection = connection
+            self._connection, self._connected_to = connection, server
         return connection
 
     def _failed(self, error: Any) -> DatabaseError:

@@ -19,7 +19,7 @@ class Verb(StrEnum):
     SOLO = "solo"
     """On the primary: stop waiting; hanging commits are released."""
     ACCOUNTS = "accounts"
-    """On the primary: have exactly these replication accounts, each unlocked. args: accounts."""
+    """On the primary: make sure that these replication accounts exist and are unlocked. args: accounts."""
     LOCK_OUT = "lock-out"
     """On the primary: lock a node's replication account and end its stream. args: account."""
     FOLLOW = "follow"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from . import limits
 from .roles import OrderKind, ProcessState, Witness
 from .view import NodeView, VaultView
 
@@ -120,10 +121,10 @@ def diagnose(view: VaultView) -> Rule:
 def in_doubt(view: VaultView) -> bool:
     """Whether the second witness should be asked: anything but the primary's own good word."""
     p = view.primary
-    if p is None or p.report is None:
+    if p is None:
         return False
     late = p.silence is not None and p.silence * 2 > view.thresholds.silence
-    return not p.answers or late or p.report.process is not ProcessState.UP
+    return not p.up or late  # a primary that has never answered this leader is in doubt as well
 
 
 def acker_missing(view: VaultView) -> bool:
@@ -148,11 +149,16 @@ def acker_dead(view: VaultView) -> bool:
 
 
 def commits_stuck(view: VaultView) -> bool:
-    """Commits have waited for an acknowledgement beyond the limit; the age of the report is added."""
+    """Commits have waited for an acknowledgement beyond the limit; the age of the report is added.
+
+    At most one default hello interval of it: with a long trigger interval a report may be old because all is well, and
+    every busy moment looks like a short wait.
+    """
     p = view.primary
     if p is None or not p.answers or p.database is None or p.silence is None or p.database.commits_stuck_for <= 0:
         return False
-    return p.database.commits_stuck_for + p.silence.total_seconds() >= view.thresholds.acker_lost.total_seconds()
+    age = min(p.silence, limits.HELLO_INTERVAL)
+    return p.database.commits_stuck_for + age.total_seconds() >= view.thresholds.acker_lost.total_seconds()
 
 
 def not_waiting(view: VaultView) -> bool:

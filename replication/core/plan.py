@@ -14,7 +14,7 @@ from .candidates import Candidate, choose_candidate
 from .diagnosis import Verdict, acker_dead, commits_stuck, diagnose, not_waiting
 from .positions import GtidPosition
 from .roles import OrderKind, ProcessState, SystemRole
-from .view import NodeView, VaultView
+from .view import Intent, NodeView, VaultView
 
 Pick = Callable[[VaultView], str | None]
 
@@ -62,10 +62,26 @@ def _roll_back(view: VaultView) -> str | None:
     if intent is None:
         return None
     target, former = view.node(intent.target), view.node(intent.former_primary)
-    if target is not None and not target.answers and (target.silence or timedelta()) < view.thresholds.silence:
+    if former is None or not former.answers or former.report is None:
+        return None
+    if target is not None and not target.answers and not _gone_silent(target, view):
         return None  # it may only be late: this leader has perhaps just begun to look
-    usable = former is not None and former.answers and former.report is not None and not former.report.quarantine
-    return former.id if former is not None and usable and not former.blocked else None
+    if not former.up and not _cannot_finish(intent, view):
+        return None  # a try failed a moment ago: the next one is better than a vault without a living primary
+    return former.id if not former.report.quarantine and not former.blocked else None
+
+
+def _gone_silent(node: NodeView | None, view: VaultView) -> bool:
+    return node is None or (not node.answers and (node.silence or timedelta()) >= view.thresholds.silence)
+
+
+def _cannot_finish(intent: Intent, view: VaultView) -> bool:
+    """Whether trying again will not help: the target cannot be promoted, or a node that must revoke is gone."""
+    target = view.node(intent.target)
+    if target is None or target.report is None or any(_gone_silent(view.node(id), view) for id in intent.must_revoke):
+        return True
+    stuck = target.database is not None and bool(target.database.applier_errno)
+    return target.report.tainted or bool(target.report.quarantine) or not target.up or stuck
 
 
 def _bootstrap(view: VaultView) -> str | None:
@@ -106,7 +122,10 @@ def _gone(view: VaultView) -> str | None:
 
 
 def _stopped(view: VaultView) -> str | None:
-    return view.topology.primary if not view.running and view.topology.promotable else None
+    """Only a primary that answers can be told: until then the acker stays published, for the next start."""
+    p = view.primary
+    told = p is not None and p.answers and not view.running and bool(view.topology.promotable)
+    return p.id if told and p is not None else None
 
 
 def _acker_lost(view: VaultView) -> str | None:
@@ -154,7 +173,9 @@ def needs_follow(node: NodeView, primary: NodeView) -> bool:
         return report.primary_order_kind is not OrderKind.NONE
     if report.process is not ProcessState.UP or db is None:
         return False
-    if node.resync_wanted or report.tainted or report.order_kind is not OrderKind.NONE or not db.read_only:
+    if node.detached or node.locked_out or node.resync_wanted:
+        return True  # its errors are of our own making: it was told to stop, or its account is locked
+    if report.tainted or report.order_kind is not OrderKind.NONE or not db.read_only:
         return True
     if (db.source_host, db.source_port) != (primary.ip, primary.database_port):
         return True
@@ -180,7 +201,7 @@ def _become_acker(view: VaultView) -> str | None:
         return None
     for n in view.others:
         db = n.following
-        if db is None or n.report is None or not n.active or n.removed or n.blocked or n.detached:
+        if db is None or n.report is None or not n.active or n.removed or n.blocked or n.detached or n.locked_out:
             continue
         streams_here = (db.source_host, db.source_port) == (primary.ip, primary.database_port)
         steady = db.receiver_up_for >= view.thresholds.acker_steady.total_seconds()

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+from .errors import PositionsNotComparable
+from .positions import GtidPosition, parse_list
 from .roles import OrderKind, ProcessState
 
 T = TypeVar("T")
@@ -113,8 +115,21 @@ class NodeReport:
 
     @classmethod
     def from_json(cls, data: Any) -> "NodeReport":
-        """Read an answer. Unknown keys are ignored; raises ValueError on a missing key or a wrong type."""
-        return _read(cls, data)
+        """Read an answer. Unknown keys are ignored; raises ValueError on a missing key, a wrong type or a bad position."""
+        report = _read(cls, data)
+        if report.database is not None:
+            _check_positions(report.database)
+        return report
+
+
+def _check_positions(db: DatabaseReport) -> None:
+    """Decisions parse these without a second thought. Raises ValueError."""
+    try:
+        for text in (db.gtid_binlog_pos, db.gtid_slave_pos, db.gtid_io_pos):
+            GtidPosition.parse(text)
+        parse_list(db.gtid_binlog_state)
+    except (ValueError, PositionsNotComparable) as error:
+        raise ValueError(f"DatabaseReport: a GTID position was expected: {error}") from error
 
 
 def _read(kind: type[T], data: Any) -> T:

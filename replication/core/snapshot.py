@@ -44,6 +44,8 @@ class Snapshot:
     interval: timedelta = limits.HELLO_INTERVAL
     run_wanted: bool = False
     """An operator pressed Run Now."""
+    fresh: bool = True
+    """False when the metadata database did not answer: what was read earlier, so the published rows may be out of date."""
 
 
 @dataclass(frozen=True, kw_only=True)

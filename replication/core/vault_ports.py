@@ -101,7 +101,7 @@ class Source:
     port: int
     account: str
     demote: bool
-    """Count this node's own binary log as received (MASTER_DEMOTE_TO_SLAVE)."""
+    """Count what stands in this node's own binary log as received."""
 
 
 @dataclass(frozen=True, kw_only=True)

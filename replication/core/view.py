@@ -80,7 +80,7 @@ class NodeView:
     report: NodeReport | None = None
     """The last answer, however old."""
     silence: timedelta | None = None
-    """Since the last answer, in the controller's own ticks; None when it has never answered this process."""
+    """Since the last answer, or since this process began to look, in the controller's own ticks; None when nobody looks."""
     link: str = "never"
     """How the last hello ended: "answers", "refused", "silent", "certificate", "protocol" or "never"."""
     witness: Witness = Witness.UNKNOWN

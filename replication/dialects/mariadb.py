@@ -152,11 +152,13 @@ class MariaDb:
     # --- replication -----------------------------------------------------------------------------------------------
 
     def change_source(self, source: Source) -> None:
+        if source.demote:
+            # MASTER_DEMOTE_TO_SLAVE does the same for events of the present server_id only, and ours has just changed.
+            self.session.run("SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos")
         self.session.run(
             "CHANGE MASTER TO MASTER_HOST = %s, MASTER_PORT = %s, MASTER_USER = %s, MASTER_PASSWORD = '',"
             " MASTER_USE_GTID = slave_pos, MASTER_SSL = 1, MASTER_SSL_CA = %s, MASTER_SSL_CERT = %s, MASTER_SSL_KEY = %s,"
-            " MASTER_SSL_VERIFY_SERVER_CERT = 1, MASTER_HEARTBEAT_PERIOD = %s, MASTER_CONNECT_RETRY = %s"
-            + (", MASTER_DEMOTE_TO_SLAVE = 1" if source.demote else ""),
+            " MASTER_SSL_VERIFY_SERVER_CERT = 1, MASTER_HEARTBEAT_PERIOD = %s, MASTER_CONNECT_RETRY = %s",
             source.host,
             source.port,
             source.account,
@@ -189,7 +191,7 @@ class MariaDb:
         if not position:
             return True
         rows = self.session.rows("SELECT MASTER_GTID_WAIT(%s, %s) AS missed", position, duration.total_seconds())
-        return rows[0]["missed"] == 0
+        return bool(rows[0]["missed"] == 0)
 
     # --- epochs ----------------------------------------------------------------------------------------------------
 

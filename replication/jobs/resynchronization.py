@@ -93,13 +93,15 @@ async def _bring_along(operation: Operation, agents: AgentClient) -> dict[str, A
 
 
 async def _look(course: Course, agents: AgentClient, primary: NodeView, target: GtidPosition, began: float) -> None:
+    # Asked before the look: only a report from after the service has tried counts against the node.
+    tried = course.asked and not await _in_thread(_waits_for_service, course.node.id)
     try:
         report = await agents.hello(course.node, since=-1, wait=timedelta())
     except NodeUnreachable as error:
         course.trouble = str(error)
         return _mind_progress(course, None)
     now = standing(report, (primary.ip, primary.database_port), target)
-    if now.refusal and (course.asked or not report.quarantine):
+    if now.refusal and (tried or not report.quarantine):
         raise Refused(f"{course.node.hostname} cannot be synchronized: {now.refusal}")
     if course.to_do is None and report.database is not None:
         course.began_at, course.to_do = report.database.gtid_slave_pos, now.remaining
@@ -118,6 +120,10 @@ async def _look(course: Course, agents: AgentClient, primary: NodeView, target: 
 
 def _ask_service(node: str) -> None:
     VaultNode.objects.filter(pk=node).update(resync_requested_at=timezone.now())
+
+
+def _waits_for_service(node: str) -> bool:
+    return VaultNode.objects.filter(pk=node, resync_requested_at__isnull=False).exists()
 
 
 def _mind_progress(course: Course, remaining: int | None) -> None:

@@ -1,7 +1,8 @@
 """The inventory as the service sees it: models → core views, and the service's own notes back."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.utils import timezone
 from nodes.choices import DesiredState
 from nodes.models import AppService, Event, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
+from replication.core.errors import ReplicationError
 from replication.core.roles import SystemRole
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig
 from replication.core.view import NodeView
@@ -74,13 +76,26 @@ class InventoryStore:
             self._last = await self._reads.run(load_snapshot)
         except Error as error:
             log.warning("the inventory could not be read, going on with what is known: %s", error)
+            return replace(self._last, fresh=False)
         return self._last
 
     async def mark(self, node: str, **fields: Any) -> None:
-        await self._notes.run(lambda: VaultNode.objects.filter(pk=node).update(**fields, changed_at=timezone.now()))
+        def write() -> None:
+            VaultNode.objects.filter(pk=node).update(**fields, changed_at=timezone.now())
+
+        await self._note(write)
 
     async def forget(self, node: str) -> None:
-        await self._notes.run(lambda: VaultNode.objects.filter(pk=node, removed_at__isnull=False).delete())
+        def delete() -> None:
+            VaultNode.objects.filter(pk=node, removed_at__isnull=False).delete()
+
+        await self._note(delete)
+
+    async def _note(self, write: Callable[[], None]) -> None:
+        try:
+            await self._notes.run(write)
+        except Error as error:
+            raise ReplicationError(f"the metadata database did not take a note: {error}") from error
 
     async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow]) -> None:
         def write() -> None:
@@ -102,13 +117,16 @@ class InventoryStore:
     async def note_service(self, *, started: bool, pass_done: bool) -> None:
         def write() -> None:
             service = AppService.objects.get(name=SERVICE_NAME)
+            changed = []  # only these: an operator may press Run Now at this very moment
             if started != (service.started_on is not None):
                 service.started_on = timezone.now() if started else None
+                changed.append("started_on")
                 Event.objects.create(text=f"{SERVICE_NAME} {'started' if started else 'stopped'}", rule="S10")
             if pass_done:
                 service.run_requested_at = None
                 service.last_completed_on = timezone.now()
-            service.save(update_fields=["started_on", "run_requested_at", "last_completed_on"])
+                changed += ["run_requested_at", "last_completed_on"]
+            service.save(update_fields=changed)
 
         try:
             await self._notes.run(write)

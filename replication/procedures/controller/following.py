@@ -1,7 +1,5 @@
 """Let a node follow, make it the acker, take it out."""
 
-from dataclasses import replace
-
 from replication.core import limits
 from replication.core.commands import FollowArgs, Verb, account_name
 from replication.core.errors import NodeUnreachable, ReplicationError, StepFailed
@@ -24,7 +22,7 @@ async def follow(p: Procedure, id: str) -> None:
     await _follow(p, id)
     if id in p.row.may_ack:
         await p.amend(may_ack=p.row.may_ack - {id})
-    await p.world.inventory.mark(id, detached=False, locked_out=False, resync_requested_at=None)
+    await p.mark(id, detached=False, locked_out=False, resync_requested_at=None)
     await p.event(f"{p.node(id).hostname} follows {p.node(p.row.primary).hostname}", node=id)
 
 
@@ -40,7 +38,7 @@ async def _follow(p: Procedure, id: str) -> None:
     source = await p.fresh(primary.id)
     if source.database is None:
         raise StepFailed(primary.hostname, "hello", "no-database", "its database does not answer")
-    await p.world.inventory.mark(id, joined=True)
+    await p.mark(id, joined=True)
     args = FollowArgs(
         source_host=primary.ip,
         source_port=primary.database_port,
@@ -91,7 +89,7 @@ async def become_acker(p: Procedure, id: str) -> None:
 async def _others_off(p: Procedure, acker: str) -> None:
     """Every other node either promises our epoch with its flag off, or is locked out at the primary."""
     for node in p.view.others:
-        if node.id == acker or not node.joined:
+        if node.id == acker or not (node.joined or node.id in p.row.may_ack):
             continue
         try:
             if node.detached:
@@ -104,8 +102,7 @@ async def _others_off(p: Procedure, acker: str) -> None:
 
 async def _lock_out(p: Procedure, id: str) -> None:
     """Noted before it is done: an account that may be locked is unlocked only after its node promised a newer epoch."""
-    await p.world.inventory.mark(id, locked_out=True)
-    p.with_node(replace(p.node(id), locked_out=True))
+    await p.mark(id, locked_out=True)
     await p.order(p.row.primary, Verb.LOCK_OUT, args={"account": account_name(id)})
 
 
@@ -120,10 +117,10 @@ async def detach(p: Procedure, id: str) -> None:
     if id in p.row.may_ack:
         await p.amend(may_ack=p.row.may_ack - {id})
     if node.removed and left:
-        await p.world.inventory.forget(id)
+        await p.forget(id)
         await p.event(f"{node.hostname} was deleted and has left the vault", node=id)
         return
-    await p.world.inventory.mark(id, detached=True)
+    await p.mark(id, detached=True)
     how = "its replication has stopped" if left else "it does not answer and was locked out at the Master"
     await p.event(f"{node.hostname} is {'deleted' if node.removed else 'inactive'}: {how}", node=id)
 
@@ -148,4 +145,4 @@ async def forget(p: Procedure, id: str) -> None:
     """A deleted node that had not answered is back: tell it to leave, then delete its row."""
     await p.claim()
     await _leave(p, p.node(id))
-    await p.world.inventory.forget(id)
+    await p.forget(id)

@@ -41,6 +41,7 @@ class Heartbeat:
         snapshot = await self.world.inventory.load()
         await self._update_watches(snapshot, generations)
         for watch in self.watches.values():
+            watch.check()
             watch.evaluate()
             await watch.publish()
         busy = any(w.acting for w in self.watches.values())
@@ -74,7 +75,7 @@ class Heartbeat:
             wanted = snapshot.running or snapshot.run_wanted or config.work_is_waiting
             if watch is not None and not wanted:
                 quiet = self.world.clock.monotonic() - watch.quiet_since > LINGER.total_seconds()
-                if watch.acting is None and quiet:
+                if watch.acting is None and quiet and not watch.left_waiting:
                     await watch.publish()
                     await self.watches.pop(id).close()
                     continue

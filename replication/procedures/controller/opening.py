@@ -22,7 +22,7 @@ async def open_primary(p: Procedure, node: str) -> None:
     """
     first = not p.row.primary
     await p.claim(primary=node, promotable="")
-    await p.world.inventory.mark(node, joined=True)
+    await p.mark(node, joined=True)
     await p.order(node, Verb.OPEN, deadline=limits.START_DEADLINE, args=open_args(p, jump=not first))
     hostname = p.node(node).hostname
     await p.event(f"{hostname} is open as Master" if first else f"{hostname} was closed and is open again", node=node)

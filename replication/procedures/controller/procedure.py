@@ -38,6 +38,7 @@ class Procedure:
     says: str
     row: Topology = field(init=False)
     steps: dict[str, float] = field(init=False, default_factory=dict)
+    forgotten: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.row = self.view.topology
@@ -110,7 +111,22 @@ class Procedure:
             evidence={"why": self.says, "steps_ms": self.steps, "operation": self.operation, **evidence},
         )
 
-    def with_node(self, node: NodeView) -> None:
-        """Use a newer view of one node from now on."""
-        nodes = tuple(node if n.id == node.id else n for n in self.view.nodes)
+    async def mark(self, id: str, **notes: Any) -> None:
+        """Note something on the node's row, durably, and in our own view: the next procedure may start before the row is
+        read again. What is feared (may be locked out, may have joined) is believed before it is written.
+        """
+        feared = {name: value for name, value in notes.items() if name in ("joined", "locked_out") and value}
+        self._see(id, **feared)
+        await self.world.inventory.mark(id, **notes)
+        if "resync_requested_at" in notes:
+            notes["resync_wanted"] = notes.pop("resync_requested_at") is not None
+        self._see(id, **notes)
+
+    async def forget(self, id: str) -> None:
+        """Delete the row of a node that has left."""
+        await self.world.inventory.forget(id)
+        self.forgotten.add(id)
+
+    def _see(self, id: str, **notes: Any) -> None:
+        nodes = tuple(replace(n, **notes) if n.id == id else n for n in self.view.nodes)
         self.view = replace(self.view, nodes=nodes)

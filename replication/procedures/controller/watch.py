@@ -1,6 +1,8 @@
 """One vault: observe, decide, act, record. Everything that takes an epoch runs from here, one procedure at a time."""
 
 import asyncio
+import contextlib
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +13,7 @@ from replication.core.diagnosis import Verdict, acker_missing, diagnose, in_doub
 from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
 from replication.core.plan import Action, ActionKind, plan
 from replication.core.ports import Leadership, Witnesses
+from replication.core.roles import OrderKind
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig, view_of
 from replication.core.status import current_roles, node_status, vault_reason
 from replication.core.view import NodeView, VaultView
@@ -73,6 +76,9 @@ class VaultWatch:
         self._asking: asyncio.Task[None] | None = None
         self._delays: dict[tuple[ActionKind, str], timedelta] = {}
         self._said: dict[tuple[ActionKind, str], str] = {}
+        self._forgotten: set[str] = set()
+        self._not_before = 0.0
+        """After a lost claim nothing is begun before this moment: the row has to be read again first."""
         self._published: tuple[str, dict[str, NodeRow]] | None = None
         self._ticker = asyncio.ensure_future(self._tick())
         self.update(config, snapshot, self.generation)
@@ -80,22 +86,24 @@ class VaultWatch:
     # --- observe
 
     def update(self, config: VaultConfig, snapshot: Snapshot, generation: int) -> None:
-        """Take over new wishes. The row only when no procedure ran since `generation`: it knows the row better."""
-        current = generation == self.generation and self.acting is None
+        """Take over new wishes. The row and the notes on nodes only when no procedure ran since `generation`: it knows better."""
+        current = generation == self.generation and self.acting is None and snapshot.fresh
         self.config = config if current else replace(config, topology=self.config.topology)
         self.snapshot = snapshot
-        for node in config.nodes:
-            sight = self.sights.get(node.id)
+        nodes = [n for n in config.nodes if n.id not in self._forgotten]
+        for row in nodes:
+            sight = self.sights.get(row.id)
+            node = row if current or sight is None else _with_notes(row, sight.config)
             if sight is None:
                 sight = self.sights[node.id] = Sight(node)
                 poll = keep_watching(
                     sight, self.world.agents, self.world.clock, lambda: self.snapshot.interval, self.evaluate
                 )
                 self._polls[node.id] = asyncio.ensure_future(poll)
-            if node.resync_wanted and not sight.config.resync_wanted:
+            if _new_wish(sight.config, node):
                 sight.blocked_until.clear()
             sight.config = node
-        for gone in set(self.sights) - {n.id for n in config.nodes}:
+        for gone in set(self.sights) - {n.id for n in nodes}:
             self._polls.pop(gone).cancel()
             del self.sights[gone]
 
@@ -153,6 +161,8 @@ class VaultWatch:
             if self.action is not None and self.action.kind not in URGENT and self._lost_with_candidate(view):
                 self.acting.cancel()
             return
+        if self.world.clock.monotonic() < self._not_before:
+            return
         self.action = plan(view)
         if self.action is not None:
             self.acting = asyncio.ensure_future(self._act(self.action, view))
@@ -174,33 +184,50 @@ class VaultWatch:
                 self._said.pop(key, None)
             except ReplicationError as error:
                 await self._failed(procedure, action, error)
-            self.config = replace(self.config, topology=procedure.row)
+            except Exception as error:  # a fault of ours must not stop the watch; its traceback goes with the event
+                await self._failed(procedure, action, error, traceback=traceback.format_exc())
+            self._take_over(procedure)
             # The next decision rests on a fresh word from every node, not on what it said before we acted.
             await asyncio.gather(
                 *(self._refresh(s, REFRESH_PATIENCE) for s in self.sights.values() if s.link == "answers")
             )
         finally:
-            self.config = replace(self.config, topology=procedure.row)
+            self._take_over(procedure)
             self.generation += 1
             self.quiet_since = self.world.clock.monotonic()
             self.acting = self.action = None
         self.evaluate()
 
-    async def _failed(self, procedure: Procedure, action: Action, error: ReplicationError) -> None:
+    def _take_over(self, procedure: Procedure) -> None:
+        """What the procedure knows better than the inventory as it was last read."""
+        self.config = replace(self.config, topology=procedure.row)
+        for node in procedure.view.nodes:
+            if node.id in self.sights:
+                self.sights[node.id].config = _with_notes(self.sights[node.id].config, node)
+        self._forgotten |= procedure.forgotten
+        for id in procedure.forgotten & set(self.sights):
+            self._polls.pop(id).cancel()
+            del self.sights[id]
+
+    async def _failed(self, procedure: Procedure, action: Action, error: Exception, **evidence: str) -> None:
         key = action.kind, action.node
         delay = min(self._delays.get(key, limits.RETRY_AFTER), limits.RETRY_MAX)
         self._delays[key] = delay * 2
         pause = URGENT_RETRY if action.kind in URGENT else delay
         if isinstance(error, ClaimLost):
             pause = URGENT_RETRY
+            self._not_before = self.world.clock.monotonic() + pause.total_seconds()
         if action.node in self.sights:
             until = self.world.clock.monotonic() + pause.total_seconds()
             self.sights[action.node].blocked_until[action.kind.value] = until
         if action.kind is ActionKind.FOLLOW:
-            await self.world.inventory.mark(action.node, resync_requested_at=None)
-        if self._said.get(key) != str(error):  # say it once, not at every try
-            self._said[key] = str(error)
-            await procedure.event(f"{action.kind.value} did not succeed: {error}", node=action.node, level="warning")
+            with contextlib.suppress(ReplicationError):
+                await procedure.mark(action.node, resync_requested_at=None)
+        says = str(error) or type(error).__name__
+        if self._said.get(key) != says:  # say it once, not at every try
+            self._said[key] = says
+            text = f"{action.kind.value} did not succeed: {says}"
+            await procedure.event(text, node=action.node, level="warning", **evidence)
 
     def rows(self) -> tuple[str, dict[str, NodeRow]]:
         """Live columns of every node and the vault's reason, for the screen."""
@@ -215,6 +242,19 @@ class VaultWatch:
             await self.world.inventory.publish(self.config.topology.vault, *now)
             self._published = now
 
+    @property
+    def left_waiting(self) -> bool:
+        """The primary was last seen waiting for an acker although none is published: it has to be told before we look away."""
+        p = self.view().primary
+        lossless = p is not None and p.report is not None and p.report.order_kind is OrderKind.LOSSLESS
+        return lossless and not self.config.topology.promotable
+
+    def check(self) -> None:
+        """Raise what ended the clock or a poll: a watch that no longer looks must not go unnoticed."""
+        for task in (self._ticker, *self._polls.values()):
+            if task.done() and not task.cancelled():
+                task.result()
+
     def stop_acting(self) -> None:
         if self.acting is not None:
             self.acting.cancel()
@@ -225,6 +265,23 @@ class VaultWatch:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _with_notes(node: NodeView, notes: NodeView) -> NodeView:
+    """The wishes of one, what the service itself noted of the other."""
+    return replace(
+        node,
+        joined=notes.joined,
+        detached=notes.detached,
+        locked_out=notes.locked_out,
+        resync_wanted=notes.resync_wanted,
+    )
+
+
+def _new_wish(before: NodeView, now: NodeView) -> bool:
+    """Whether an operator asked for something: it is not held back by the failures of what went before."""
+    asked = now.resync_wanted and not before.resync_wanted
+    return asked or (now.active, now.removed) != (before.active, before.removed)
 
 
 def _row(view: VaultView, node: NodeView, role: str) -> NodeRow:

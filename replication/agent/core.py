@@ -1,0 +1,289 @@
+"""The vault agent: wires the verbs to the real mariadbd, keeps it running in its role, and says how it is.
+
+Threads: the loop watches and answers; one thread looks at the database; one carries out verbs; a fence has its own, so that
+it never waits behind a statement that hangs.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from replication import certificates
+from replication.agent.address import address_kind
+from replication.agent.config import AgentConfig
+from replication.agent.database import LocalSession
+from replication.agent.errors import CannotStart
+from replication.agent.firewall import NftCut
+from replication.agent.observer import Observer
+from replication.agent.process import Mariadbd
+from replication.agent.revival import Revival
+from replication.agent.state import StateDamaged, StateFile, load
+from replication.core import limits
+from replication.core.commands import Answer, Command, Verb
+from replication.core.report import PROTOCOL, NodeReport
+from replication.core.roles import ProcessState
+from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, StateError
+from replication.core.version import VERSION
+from replication.dialects.mariadb import Client, MariaDb, PkiFiles
+from replication.procedures.vault.verbs import perform
+
+log = logging.getLogger(__name__)
+
+VERB_READ_SECONDS: Final = 90
+STOP_PATIENCE: Final = timedelta(seconds=20)
+FREE_EVERY_SECONDS: Final = 5.0
+
+
+class SystemClock:
+    """Implements core.vault_ports.Clock."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, duration: timedelta) -> None:
+        time.sleep(duration.total_seconds())
+
+
+def fresh_server_id(used: Sequence[int]) -> int:
+    """A random server_id that is none of `used`."""
+    while True:
+        candidate = 1 + secrets.randbelow(SERVER_ID_MAX)
+        if candidate not in used:
+            return candidate
+
+
+class VaultAgent:
+    def __init__(self, config: AgentConfig) -> None:
+        self.config = config
+        self._version = 0
+        self._verb = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        self._free = (0.0, 0)
+        self.state = StateFile(config.state_file, AgentState())
+        self.process = Mariadbd(config, self.state, self._bump)
+        self.firewall = NftCut(config.agent_id, config.database_port, wanted=config.cut == "auto")
+        self.observer = Observer(config, self.process.answered, self._bump)
+        self._session = LocalSession(config.socket, read_seconds=VERB_READ_SECONDS, server=lambda: self.process.handle)
+        self._verbs = ThreadPoolExecutor(1, thread_name_prefix="verbs")
+        self._fences = ThreadPoolExecutor(1, thread_name_prefix="fence")
+        self._busy = threading.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read the state, find or start mariadbd, begin to watch. Raises CannotStart."""
+        self._loop = asyncio.get_running_loop()
+        self._read_certificate()
+        self._remember()
+        await self._loop.run_in_executor(self._verbs, self._prepare_database)
+        self.firewall.arm()
+        self.revival = Revival(self.state, self.process, self._database(), self.state.read())
+        self.observer.start()
+        self._tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._revive())]
+
+    def _remember(self) -> None:
+        """Take up the state; a node that has data but lost its memory is held closed (its promises are gone)."""
+        config = self.config
+        lost = ""
+        try:
+            state = load(config.state_file)
+        except StateDamaged as error:
+            state, lost = None, f"the agent's memory is damaged: {error}"
+        if state is None:
+            state = AgentState(server_id=fresh_server_id([]))
+            if not lost and config.data_dir.exists():
+                lost = f"the agent's memory {config.state_file} is lost"
+            if lost:
+                state = AgentState(server_id=state.server_id, quarantine=f"{lost}: rebuild this node, or purge it")
+        self.state = self.process.state = StateFile(config.state_file, state, self._bump)
+        try:
+            self.state.write()
+        except StateError as error:
+            raise CannotStart(str(error)) from error
+
+    def _prepare_database(self) -> None:
+        self.process.check_installed()
+        if self.process.attach():
+            return
+        self.process.check_port()
+        if not self.config.data_dir.is_dir():
+            self.process.install()
+
+    def _read_certificate(self) -> None:
+        certificate = certificates.load(self.config.pki_dir / "cert.pem")
+        self._subject = certificates.subject_oneline(certificate)
+        self._expires = certificates.expires(certificate).isoformat()
+        self._address_kind = address_kind(self.config.ip)
+        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    async def close(self, *, stop_database: bool) -> None:
+        """End the agent; mariadbd goes on unless it is to stop as well. Safe to call after a start that failed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.observer.end()
+        self._session.abort()
+        loop = asyncio.get_running_loop()
+        for pool in (self._verbs, self._fences):
+            await loop.run_in_executor(None, pool.shutdown)
+        if stop_database:
+            await loop.run_in_executor(None, self.process.stop, STOP_PATIENCE)
+            self.firewall.remove()
+        self._session.close()
+
+    async def remove_data(self) -> None:
+        """Stop mariadbd and remove data, memory, logs and copies."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self._remember()
+        loop = asyncio.get_running_loop()
+        if not self.process.running():
+            self.process.attach()
+        await loop.run_in_executor(None, self.process.kill)
+        self.firewall.remove()
+        for directory in (self.config.data_dir, self.config.salvage_dir, self.config.log_dir):
+            shutil.rmtree(directory, ignore_errors=True)
+        for file in (self.config.state_file, self.config.my_cnf, self.config.pid_file):
+            file.unlink(missing_ok=True)
+
+    # --- watching -------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Every 10 ms: is it dying? Is an answer overdue?"""
+        while True:
+            if self.process.look():
+                log.warning("mariadbd has died")
+                self.observer.forget()
+                self.revival.died(expected=self.process.expected_death)
+            elif self.observer.late_for() > limits.PING_DEADLINE.total_seconds():
+                self.process.late()
+            await asyncio.sleep(limits.PROCESS_TICK.total_seconds())
+
+    async def _revive(self) -> None:
+        """Bring mariadbd back in its role when that is due; on the verbs' thread, so that no verb is under way."""
+        assert self._loop is not None
+        while True:
+            if self.revival.due(verb_runs=bool(self._verb)):
+                await self._loop.run_in_executor(self._verbs, self.revival.revive)
+            await asyncio.sleep(0.05)
+
+    # --- verbs ----------------------------------------------------------------------------------------------------
+
+    def _database(self) -> MariaDb:
+        pki, client = self.config.pki_dir, self.config.client
+        files = PkiFiles(ca=str(pki / "ca.pem"), cert=str(pki / "cert.pem"), key=str(pki / "key.pem"))
+        account = Client(database=client.database, user=client.user, password=client.password) if client else None
+        return MariaDb(self._session, files, account)
+
+    def _ports(self) -> Ports:
+        return Ports(
+            clock=SystemClock(),
+            state=self.state,
+            process=self.process,
+            database=self._database(),
+            firewall=self.firewall,
+            server_ids=fresh_server_id,
+        )
+
+    async def execute(self, verb: Verb, command: Command) -> Answer:
+        """Carry out one command. Raises StaleEpoch, StepFailed, or ValueError for bad arguments."""
+        loop = asyncio.get_running_loop()
+        if verb is Verb.FENCE:
+            answer = await loop.run_in_executor(
+                self._fences, perform, self._ports(), self.config.hostname, verb, command
+            )
+            self._session.abort()
+            self._session.ready()
+            return answer
+        overdue = loop.call_later(command.deadline, self._session.abort)
+        try:
+            return await loop.run_in_executor(self._verbs, self._perform, verb, command)
+        finally:
+            overdue.cancel()
+            self._session.ready()
+
+    def _perform(self, verb: Verb, command: Command) -> Answer:
+        self._verb = verb.value
+        self._bump()
+        try:
+            return perform(self._ports(), self.config.hostname, verb, command)
+        finally:
+            self._verb = ""
+            self._bump()
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    def _bump(self) -> None:
+        """Something changed that a long poll should report at once. From any thread."""
+        self._version += 1
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is gone when the agent ends
+                loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait_change(self, since: int, seconds: float) -> NodeReport:
+        """The report as soon as its version is not `since`, or after `seconds`."""
+        changed = self._changed
+        if since == self._version and seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), seconds)
+        return self.report()
+
+    def report(self) -> NodeReport:
+        state, config = self.state.read(), self.config
+        phase = self.process.phase
+        database = self.observer.report() if phase in (ProcessState.UP, ProcessState.HUNG) else None
+        return NodeReport(
+            protocol=PROTOCOL,
+            agent_version=VERSION,
+            version=self._version,
+            agent_id=config.agent_id,
+            boot_id=self._boot_id,
+            hostname=config.hostname,
+            address=config.ip,
+            database_port=config.database_port,
+            vault=state.vault,
+            node=state.node,
+            term=state.term,
+            epoch=state.epoch,
+            order_kind=state.order_kind,
+            order_epoch=state.order_epoch,
+            primary_order_kind=state.primary_order_kind,
+            primary_order_epoch=state.primary_order_epoch,
+            process=phase,
+            tainted=state.tainted,
+            quarantine=state.quarantine,
+            needs_rebuild=state.needs_rebuild,
+            verb=self._verb,
+            address_kind=self._address_kind,
+            certificate_subject=self._subject,
+            certificate_expires=self._expires,
+            disk_free_bytes=self._disk_free(),
+            purge_command=config.purge_command,
+            fences=("sigkill", "nftables-cut") if self.firewall.armed else ("sigkill",),
+            database=database,
+        )
+
+    def _disk_free(self) -> int:
+        when, free = self._free
+        if time.monotonic() - when > FREE_EVERY_SECONDS or not when:
+            free = shutil.disk_usage(self.config.home).free
+            self._free = (time.monotonic(), free)
+        return free

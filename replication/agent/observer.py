@@ -1,0 +1,149 @@
+"""Looks at the local database every 100 ms on a thread and a connection of its own, and keeps the ages of what it saw.
+
+A hung statement must not stop the clock: the deadline is kept by whoever reads `late_for`, from two timestamps.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from replication.agent.config import AgentConfig
+from replication.agent.database import LocalSession
+from replication.agent.salvage import binary_logs
+from replication.core import limits
+from replication.core.report import DatabaseReport
+from replication.core.vault_ports import DatabaseError
+from replication.dialects.mariadb import MariaDb, Observation, PkiFiles
+
+READ_SECONDS: Final = 10
+
+
+@dataclass(frozen=True)
+class Ages:
+    """Monotonic moments; None when it is not so."""
+
+    heard: float | None = None
+    streaming_since: float | None = None
+    stuck_since: float | None = None
+
+
+class Observer(threading.Thread):
+    """`changed` is called, on this thread, when something changed that a controller wants to know at once."""
+
+    def __init__(self, config: AgentConfig, answered: Callable[[], None], changed: Callable[[], None]) -> None:
+        super().__init__(name="observer", daemon=True)
+        pki = config.pki_dir
+        files = PkiFiles(ca=str(pki / "ca.pem"), cert=str(pki / "cert.pem"), key=str(pki / "key.pem"))
+        self._session = LocalSession(config.socket, read_seconds=READ_SECONDS)
+        self._database = MariaDb(self._session, files)
+        self._data_dir = config.data_dir
+        self._answered, self._changed = answered, changed
+        self._ending = threading.Event()
+        self._asked = self._came = 0.0
+        self._seen: Observation | None = None
+        self._ages = Ages()
+        self._drift: tuple[str, ...] = ()
+        self._drift_at = 0.0
+
+    def late_for(self) -> float:
+        """Seconds that an answer is outstanding; 0 when none is."""
+        asked, came = self._asked, self._came
+        return time.monotonic() - asked if asked > came else 0.0
+
+    def forget(self) -> None:
+        """The process is gone: what was seen of it says nothing about the next one."""
+        self._seen, self._ages = None, Ages()
+
+    def run(self) -> None:
+        while not self._ending.is_set():
+            self._asked = time.monotonic()
+            try:
+                self._look()
+                self._answered()
+            except DatabaseError:
+                pass  # the process watch says what is wrong with it
+            self._came = time.monotonic()
+            self._ending.wait(limits.PING_INTERVAL.total_seconds())
+        self._session.close()
+
+    def end(self) -> None:
+        self._ending.set()
+        self._session.abort()
+
+    def _look(self) -> None:
+        seen = self._database.observe()
+        now = time.monotonic()
+        if now - self._drift_at > limits.SETTINGS_CHECK.total_seconds():
+            self._drift, self._drift_at = self._database.drift(), now
+        before = self._seen
+        self._ages = _aged(self._ages, before, seen, now)
+        self._seen = seen
+        if before is None or _striking(before) != _striking(seen):
+            self._changed()
+
+    def report(self) -> DatabaseReport | None:
+        """What was seen last, with the ages as of now."""
+        seen, ages, now = self._seen, self._ages, time.monotonic()
+        if seen is None:
+            return None
+        replica, switches, positions = seen.replica, seen.switches, seen.positions
+        return DatabaseReport(
+            version=seen.version,
+            server_id=positions.server_id,
+            read_only=switches.read_only,
+            gtid_binlog_pos=positions.gtid_binlog_pos,
+            gtid_binlog_state=positions.gtid_binlog_state,
+            gtid_slave_pos=positions.gtid_slave_pos,
+            binlog_oldest=oldest_binary_log(self._data_dir),
+            source_host=replica.source_host if replica else "",
+            source_port=replica.source_port if replica else 0,
+            gtid_io_pos=replica.gtid_io_pos if replica else "",
+            receiver=replica.receiver if replica else "",
+            applier=replica.applier if replica else False,
+            receiver_errno=replica.receiver_errno if replica else 0,
+            receiver_error=replica.receiver_error if replica else "",
+            applier_errno=replica.applier_errno if replica else 0,
+            applier_error=replica.applier_error if replica else "",
+            seconds_behind=replica.seconds_behind if replica else None,
+            heard_age=_since(ages.heard, now) if ages.heard is not None else None,
+            receiver_up_for=_since(ages.streaming_since, now),
+            semisync_primary=switches.waiting,
+            semisync_replica=switches.acknowledging,
+            ack_clients=switches.ack_clients,
+            waiting_sessions=switches.waiting_sessions,
+            commits_stuck_for=_since(ages.stuck_since, now),
+            acknowledged=seen.acknowledged,
+            unacknowledged=seen.unacknowledged,
+            drift=self._drift,
+        )
+
+
+def _since(moment: float | None, now: float) -> float:
+    return 0.0 if moment is None else round(now - moment, 3)
+
+
+def _aged(ages: Ages, before: Observation | None, seen: Observation, now: float) -> Ages:
+    if seen.heard and (before is None or before.heard != seen.heard):
+        ages = replace(ages, heard=now if before is not None else None)
+    streaming = seen.replica is not None and seen.replica.streaming
+    ages = replace(ages, streaming_since=(ages.streaming_since or now) if streaming else None)
+    waits = seen.switches.waiting_sessions > 0
+    moved = before is None or before.acknowledged != seen.acknowledged
+    return replace(
+        ages, stuck_since=None if not waits else now if moved or ages.stuck_since is None else ages.stuck_since
+    )
+
+
+def _striking(seen: Observation) -> tuple[object, ...]:
+    replica, switches = seen.replica, seen.switches
+    stream = (replica.receiver, replica.applier, replica.receiver_errno, replica.applier_errno) if replica else ()
+    return (switches.read_only, switches.waiting, switches.acknowledging, switches.ack_clients, stream)
+
+
+def oldest_binary_log(data_dir: Path) -> str:
+    """Its name; "" when there is none."""
+    names = binary_logs(data_dir)
+    return names[0] if names else ""

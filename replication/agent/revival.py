@@ -1,0 +1,95 @@
+"""When and how a mariadbd that is down comes back without being told: always closed, then by the persisted order.
+
+A lossless primary is kept down for a while: its controller may replace it, and then its unacknowledged tail is cut off at
+the restart. Restarted at once it would keep that tail, and be held as diverged. Beside a solo primary nobody is promotable.
+"""
+
+import logging
+import time
+from collections import deque
+from datetime import timedelta
+from typing import Final
+
+from replication.agent.process import Mariadbd
+from replication.core import limits
+from replication.core.roles import OrderKind
+from replication.core.vault_ports import AgentState, BootRole, Database, DatabaseError, ProcessError, State, StateError
+
+log = logging.getLogger(__name__)
+
+CRASHES_MAX: Final = 3
+CRASHES_WITHIN: Final = timedelta(minutes=5)
+CRASH_UPTIME: Final = timedelta(seconds=10)
+"""A mariadbd that ran longer than this before it died is not in a crash loop."""
+RETRY: Final = timedelta(seconds=5)
+START: Final = timedelta(minutes=10)
+"""Crash recovery of a large database takes its time."""
+
+
+class Revival:
+    """Decides on the loop (`died`, `due`), acts on the verbs' thread (`revive`)."""
+
+    def __init__(self, state: State, process: Mariadbd, database: Database, at_start: AgentState) -> None:
+        self.state, self.process, self.database = state, process, database
+        self._crashes: deque[float] = deque(maxlen=CRASHES_MAX)
+        self._not_before = time.monotonic() + self._grace(at_start)
+
+    @staticmethod
+    def _grace(state: AgentState) -> float:
+        return limits.RESTART_GRACE.total_seconds() if state.order_kind is OrderKind.LOSSLESS else 0.0
+
+    def died(self, *, expected: bool) -> None:
+        """mariadbd has ended. expected: we killed it ourselves, a verb is about to start it again."""
+        now = time.monotonic()
+        if expected:
+            self._not_before = now + RETRY.total_seconds()
+            return
+        if now - self.process.started_at < CRASH_UPTIME.total_seconds():
+            self._crashes.append(now)
+        else:
+            self._crashes.clear()
+        self._not_before = now + self._grace(self.state.read())
+
+    def due(self, *, verb_runs: bool) -> bool:
+        state = self.state.read()
+        if self.process.running() or verb_runs or state.fenced or time.monotonic() < self._not_before:
+            return False
+        # A former primary that was told to stand back waits for FOLLOW, which may have to start it differently.
+        return state.order_kind is not OrderKind.NONE or state.primary_order_kind is OrderKind.NONE
+
+    def revive(self) -> None:
+        """Start closed, then reopen when the order says so. Failures are logged and tried again later."""
+        self._not_before = time.monotonic() + RETRY.total_seconds()
+        try:
+            if self._crash_loop():
+                return
+            state = self.state.read()
+            if state.source_host and not state.tainted:
+                # The relay log is thrown away at the next START SLAVE: what it had acknowledged may be in there only.
+                self.state.write(tainted=True)
+            self.process.start(BootRole.PRIMARY, START)
+            self._reopen()
+        except (ProcessError, DatabaseError, StateError) as error:
+            log.warning("mariadbd did not come back, trying again: %s", error)
+
+    def _crash_loop(self) -> bool:
+        full = len(self._crashes) == CRASHES_MAX
+        if not full or self._crashes[-1] - self._crashes[0] > CRASHES_WITHIN.total_seconds():
+            return False
+        if not self.state.read().quarantine:
+            minutes = int(CRASHES_WITHIN.total_seconds() // 60)
+            says = (
+                f"mariadbd crashed {CRASHES_MAX} times within {minutes} minutes: read its log, then restart the agent"
+            )
+            self.state.write(quarantine=says)
+            log.error("%s", says)
+        return True
+
+    def _reopen(self) -> None:
+        state = self.state.read()
+        if state.quarantine or state.order_kind is OrderKind.NONE:
+            return
+        if state.order_kind is OrderKind.LOSSLESS:
+            self.database.set_waiting(True)  # before it opens: not one commit may be acknowledged alone
+        self.database.set_read_only(False)
+        log.info("reopened as %s primary by the order of epoch %s", state.order_kind.value, state.order_epoch)

@@ -1,0 +1,265 @@
+"""Verbs of a replica: follow, acker, revoke, drain, received, detach."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from replication.core.positions import GtidPosition, extra_transactions, parse_list
+from replication.core.roles import OrderKind
+from replication.core.vault_ports import AgentState, BootRole, DatabaseError, ReplicaStatus, Source
+
+from .work import POLL, Work
+
+STEADY = timedelta(milliseconds=300)
+"""A receiver says Yes before its source has judged its position: error 1236 comes a moment later."""
+DIVERGED_OR_PURGED = 1236
+LEAVE_AT_MOST = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class FollowOrder:
+    host: str
+    port: int
+    account: str
+    source_binlog_state: str
+    truncate_tail: bool
+    rejudge: bool
+
+    @classmethod
+    def of(cls, args: Mapping[str, Any]) -> "FollowOrder":
+        """Raises ValueError or KeyError."""
+        parse_list(str(args["source_binlog_state"]))
+        return cls(
+            str(args["source_host"]), int(args["source_port"]), str(args["account"]), str(args["source_binlog_state"]),
+            args.get("truncate_tail") is True, args.get("rejudge") is True,
+        )  # fmt: skip
+
+
+def follow(work: Work) -> Mapping[str, Any]:
+    """1 leave a good stream alone; 2 closed, by SIGKILL if it was open; 3 started; 4 extra transactions; 5 a fresh
+    server_id when it has events of its own; 6 the source; 7 the stream stands; 8 it is no former primary any more."""
+    ports, db = work.ports, work.ports.database
+    order = FollowOrder.of(work.command.args)
+    state = ports.state.read()
+    if state.quarantine and not order.rejudge:
+        raise work.refusal("diverged", state.quarantine)
+    if ports.process.running() and _follows_well(work, order, state):
+        _stop_acknowledging(work)
+        return {"gtid_slave_pos": db.positions().gtid_slave_pos, "already": True}
+    was_open = ports.process.running() and _may_be_open(work, state)
+    ports.state.write(order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=False)
+    if was_open:
+        with work.step("kill"):
+            ports.process.kill()
+    if not ports.process.running():
+        _start(work, order, state)
+    db.set_read_only(True)
+    db.set_waiting(False)
+    db.set_acknowledging(False)
+    _judge(work, order)
+    with work.step("source"):
+        _change_source(work, order)
+    with work.step("stream"):
+        _wait_for_stream(work)
+    ports.state.write(
+        primary_order_kind=OrderKind.NONE, primary_order_epoch=0, tainted=False, needs_rebuild="", quarantine=""
+    )
+    return {"gtid_slave_pos": db.positions().gtid_slave_pos}
+
+
+def _follows_well(work: Work, order: FollowOrder, state: AgentState) -> bool:
+    db = work.ports.database
+    replica = db.replica()
+    if replica is None or state.order_kind is not OrderKind.NONE or state.tainted or state.quarantine:
+        return False
+    here = (replica.source_host, replica.source_port, replica.account) == (order.host, order.port, order.account)
+    return here and replica.streaming and replica.applier and db.switches().read_only
+
+
+def _stop_acknowledging(work: Work) -> None:
+    """Flag off, and the live stream too: what it does was settled when it connected."""
+    db = work.ports.database
+    now = db.switches()
+    db.set_acknowledging(False)
+    if now.acknowledging or now.stream_acknowledges:
+        db.stop_receiver()
+        db.start_receiver()
+        _wait_for_stream(work)
+
+
+def _may_be_open(work: Work, state: AgentState) -> bool:
+    try:
+        now = work.ports.database.switches()
+    except DatabaseError:
+        return True
+    return state.order_kind is not OrderKind.NONE or not now.read_only or now.waiting_sessions > 0
+
+
+def _start(work: Work, order: FollowOrder, state: AgentState) -> None:
+    role = BootRole.PRIMARY
+    if order.truncate_tail and state.primary_order_kind is OrderKind.LOSSLESS:
+        with work.step("save binary logs"):
+            work.ports.process.save_binary_logs()
+        role = BootRole.REPLICA
+    with work.step("start"):
+        work.ports.process.start(role, work.left())
+
+
+def _judge(work: Work, order: FollowOrder) -> None:
+    own = work.ports.database.positions().gtid_binlog_state
+    extra = extra_transactions(own, order.source_binlog_state)
+    if extra:
+        says = f"it has transactions that the primary does not have: {', '.join(map(str, extra))}"
+        work.ports.state.write(quarantine=says)
+        raise work.refusal("diverged", says)
+
+
+def _change_source(work: Work, order: FollowOrder) -> None:
+    ports, db = work.ports, work.ports.database
+    now = db.positions()
+    used = sorted({g.server for g in parse_list(now.gtid_binlog_state)})
+    if now.server_id in used:
+        # With its flag off a replica silently skips events that carry its own server_id.
+        fresh = ports.server_ids(used)
+        ports.state.write(server_id=fresh)
+        db.set_server_id(fresh)
+    own, applied = GtidPosition.parse(now.gtid_binlog_pos), GtidPosition.parse(now.gtid_slave_pos)
+    if db.replica() is not None:
+        db.stop_replication()
+        db.forget_source()
+    ports.firewall.lift()
+    db.change_source(Source(host=order.host, port=order.port, account=order.account, demote=not applied.covers(own)))
+    ports.state.write(source_host=order.host, source_port=order.port)
+    db.start_replication()
+
+
+def _wait_for_stream(work: Work) -> None:
+    clock = work.ports.clock
+    since: float | None = None
+    while True:
+        replica = work.ports.database.replica()
+        if replica is None:
+            raise work.refusal("no-source", "its source was taken away")
+        _check_stream(work, replica)
+        now = clock.monotonic()
+        since = (since if since is not None else now) if replica.streaming and replica.applier else None
+        if since is not None and now - since >= STEADY.total_seconds():
+            return
+        if work.left() <= timedelta():
+            why = replica.receiver_error or replica.applier_error or "no error was given"
+            raise work.refusal("not-streaming", f"it does not reach its source: {why}")
+        clock.sleep(POLL)
+
+
+def _check_stream(work: Work, replica: ReplicaStatus) -> None:
+    if replica.applier_errno:
+        raise work.refusal("applier", replica.applier_error)
+    if replica.receiver_errno != DIVERGED_OR_PURGED:
+        return
+    if "purged" in replica.receiver_error:
+        says = "the primary no longer has the binary logs that it needs"
+        work.ports.state.write(needs_rebuild=says)
+        raise work.refusal("rebuild", says)
+    work.ports.state.write(quarantine=f"the primary refuses its position: {replica.receiver_error}")
+    raise work.refusal("diverged", replica.receiver_error)
+
+
+def acker(work: Work) -> Mapping[str, Any]:
+    """Acknowledge from now on: the flag, and a receiver that has connected with it, while the applier runs."""
+    db = work.ports.database
+    replica = db.replica()
+    if replica is None or not replica.streaming or not replica.applier:
+        raise work.refusal("not-following", "it does not follow, so it cannot acknowledge")
+    db.set_acknowledging(True)
+    if not db.switches().stream_acknowledges:
+        db.stop_receiver()
+        db.start_receiver()
+    work.wait_switches(lambda now: now.stream_acknowledges, "not-streaming", "its stream did not come back")
+    return {}
+
+
+def revoke(work: Work) -> Mapping[str, Any]:
+    """Never acknowledge for this source again. The applier runs first: with both threads stopped MariaDB throws received
+    transactions away. Then the cut, or the receiver would dial its dead source for a second or two."""
+    ports, db = work.ports, work.ports.database
+    if ports.state.read().tainted:
+        raise work.refusal("tainted", "it restarted and may lack writes that it had acknowledged")
+    replica = db.replica()
+    if replica is None:
+        db.set_acknowledging(False)
+        return {"gtid_io_pos": "", "tainted": False}
+    if not replica.applier and not _drained(work, replica):
+        if replica.receiver_stopped:
+            ports.state.write(tainted=True)
+            raise work.refusal("tainted", "both its threads were stopped before it had applied all it received")
+        db.start_applier()
+    with work.step("cut"):
+        ports.firewall.cut(replica.source_host)
+    with work.step("stop receiver"):
+        db.stop_receiver()
+    db.set_acknowledging(False)
+    after = db.replica()
+    return {"gtid_io_pos": after.gtid_io_pos if after is not None else "", "tainted": False}
+
+
+def _drained(work: Work, replica: ReplicaStatus) -> bool:
+    mine = GtidPosition.parse(work.ports.database.positions().gtid_slave_pos)
+    return mine.covers(GtidPosition.parse(replica.gtid_io_pos))
+
+
+def drain(work: Work) -> Mapping[str, Any]:
+    """Apply all that was received, then drop the source. Stays closed."""
+    ports, db = work.ports, work.ports.database
+    replica = db.replica()
+    if replica is not None:
+        if not replica.receiver_stopped:
+            raise work.refusal("not-revoked", "it still receives")
+        with work.step("drain"):
+            if not _drained(work, replica) and not db.wait_applied(replica.gtid_io_pos, work.left()):
+                after = db.replica()
+                why = after.applier_error if after is not None and after.applier_error else "the time was too short"
+                raise work.refusal("not-drained", f"it could not apply all that it received: {why}")
+        db.stop_replication()
+        db.forget_source()
+    ports.state.write(source_host="", source_port=0)
+    ports.firewall.lift()
+    return {"gtid_slave_pos": db.positions().gtid_slave_pos}
+
+
+def received(work: Work) -> Mapping[str, Any]:
+    """Wait until a position is in the relay log."""
+    target = GtidPosition.parse(str(work.command.args["position"]))
+    seen = [""]
+
+    def there() -> bool:
+        replica = work.ports.database.replica()
+        seen[0] = "" if replica is None else replica.gtid_io_pos or work.ports.database.positions().gtid_slave_pos
+        return GtidPosition.parse(seen[0]).covers(target)
+
+    work.wait(there, "behind", lambda: f"it has received {seen[0] or 'nothing'}, not {target}")
+    return {"gtid_io_pos": seen[0]}
+
+
+def detach(work: Work) -> Mapping[str, Any]:
+    """Stop following for good, with what was received applied as far as the time allows; with `leave` also forget the vault."""
+    ports, db = work.ports, work.ports.database
+    if ports.state.read().order_kind is not OrderKind.NONE:
+        raise work.refusal("is-primary", "it is the primary")
+    if ports.process.running():
+        db.set_acknowledging(False)
+        replica = db.replica()
+        if replica is not None:
+            db.stop_receiver()
+            if replica.applier:
+                after = db.replica()
+                db.wait_applied(after.gtid_io_pos if after else "", min(work.left() / 2, LEAVE_AT_MOST))
+            db.stop_replication()
+            db.forget_source()
+        db.set_read_only(True)
+    ports.firewall.lift()
+    ports.state.write(source_host="", source_port=0)
+    if work.command.args.get("leave") is True:
+        server_id = ports.state.read().server_id
+        ports.state.update(lambda _: AgentState(server_id=server_id))
+    return {}

@@ -1,0 +1,43 @@
+"""The table of verbs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from replication.core.commands import Answer, Command, Verb
+from replication.core.errors import StepFailed
+from replication.core.vault_ports import DatabaseError, Ports, ProcessError, StateError
+
+from . import primary, replica
+from .work import Work
+
+VERBS: Final[Mapping[Verb, Callable[[Work], Mapping[str, Any]]]] = {
+    Verb.OPEN: primary.open_solo,
+    Verb.LOSSLESS: primary.lossless,
+    Verb.SOLO: primary.solo,
+    Verb.ACCOUNTS: primary.accounts,
+    Verb.LOCK_OUT: primary.lock_out,
+    Verb.FENCE: primary.fence,
+    Verb.FOLLOW: replica.follow,
+    Verb.ACKER: replica.acker,
+    Verb.REVOKE: replica.revoke,
+    Verb.DRAIN: replica.drain,
+    Verb.RECEIVED: replica.received,
+    Verb.DETACH: replica.detach,
+}
+
+
+def perform(ports: Ports, hostname: str, verb: Verb, command: Command) -> Answer:
+    """Promise, then act. Raises StaleEpoch, StepFailed, or ValueError for arguments that make no sense."""
+    work = Work(ports, verb, command, hostname)
+    try:
+        work.promise()
+        facts = VERBS[verb](work)
+    except DatabaseError as error:
+        raise StepFailed(hostname, verb.value, "database", str(error)) from error
+    except ProcessError as error:
+        raise StepFailed(hostname, verb.value, "process", str(error)) from error
+    except StateError as error:
+        raise StepFailed(hostname, verb.value, "state", str(error)) from error
+    except KeyError as error:
+        raise ValueError(f"argument {error} is missing") from error
+    return Answer(facts=facts, steps=work.steps)

@@ -1,0 +1,67 @@
+"""What every verb shares: a deadline, timed steps, and a refusal that says why. One command at a time."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from replication.core.commands import Command, Verb
+from replication.core.errors import StaleEpoch, StepFailed
+from replication.core.vault_ports import AgentState, Ports, Switches
+
+POLL = timedelta(milliseconds=20)
+JOINING = frozenset({Verb.OPEN, Verb.FOLLOW})
+"""Verbs that a node without a vault accepts: they make it a member."""
+
+
+@dataclass
+class Work:
+    """One command being carried out."""
+
+    ports: Ports
+    verb: Verb
+    command: Command
+    hostname: str
+    steps: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._until = self.ports.clock.monotonic() + self.command.deadline
+
+    def left(self) -> timedelta:
+        """Until the deadline; never below zero."""
+        return timedelta(seconds=max(0.0, self._until - self.ports.clock.monotonic()))
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began = self.ports.clock.monotonic()
+        try:
+            yield
+        finally:
+            self.steps[name] = round((self.ports.clock.monotonic() - began) * 1000, 2)
+
+    def refusal(self, reason: str, text: str) -> StepFailed:
+        return StepFailed(self.hostname, self.verb.value, reason, text)
+
+    def wait(self, done: Callable[[], bool], reason: str, text: Callable[[], str]) -> None:
+        """Poll until `done`, or fail at the deadline with the sentence that `text` makes then."""
+        while not done():
+            if self.left() <= timedelta():
+                raise self.refusal(reason, text())
+            self.ports.clock.sleep(POLL)
+
+    def wait_switches(self, holds: Callable[[Switches], bool], reason: str, text: str) -> None:
+        self.wait(lambda: holds(self.ports.database.switches()), reason, lambda: text)
+
+    def promise(self) -> AgentState:
+        """Refuse what is stale or for another vault, then persist what is higher, before anything is done (rule 11)."""
+
+        def change(state: AgentState) -> AgentState:
+            command = self.command
+            if state.vault != command.vault and not (not state.vault and self.verb in JOINING):
+                raise self.refusal("other-vault", f"it belongs to {'another vault' if state.vault else 'no vault'}")
+            if command.epoch < state.epoch or command.term < state.term:
+                raise StaleEpoch(self.hostname, state.term, state.epoch)
+            return replace(state, vault=command.vault, node=command.node, term=command.term, epoch=command.epoch)
+
+        with self.step("promise"):
+            return self.ports.state.update(change)
