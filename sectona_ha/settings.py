@@ -5,6 +5,7 @@ Every variable has a heading in docs/reference/settings.md (a test checks that).
 
 import socket
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import environ
 from csp.constants import NONCE, NONE, SELF
@@ -90,14 +91,24 @@ else:
     )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+
+def _redis_url(url: str, password: str) -> str:
+    """Put the password and a short connect time-out into the URL: django-rq takes nothing else beside one."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    credentials = f":{quote(password, safe='')}@" if password else parts.netloc.removesuffix(place)
+    query = parts.query or "socket_connect_timeout=0.5"
+    return f"{parts.scheme}://{credentials}{place}{parts.path}?{query}"
+
+
 _REDIS = {
-    "URL": env.str("VAULT_HA_REDIS_URL", default=f"unix://{VAR_DIR / 'redis.sock'}"),
+    "URL": _redis_url(
+        env.str("VAULT_HA_REDIS_URL", default=f"unix://{VAR_DIR / 'redis.sock'}"),
+        env.str("VAULT_HA_REDIS_PASSWORD", default=""),
+    ),
     "SERIALIZER": "rq.serializers.JSONSerializer",
     "DEFAULT_TIMEOUT": 3600,
-    "CONNECTION_KWARGS": {"socket_connect_timeout": 0.5, "socket_timeout": 5},
 }
-if _password := env.str("VAULT_HA_REDIS_PASSWORD", default=""):
-    _REDIS["PASSWORD"] = _password
 RQ_QUEUES = {"ops": _REDIS, "service": _REDIS}
 RQ_SHOW_ADMIN_LINK = False
 

@@ -39,6 +39,8 @@ from replication.procedures.vault.verbs import perform
 log = logging.getLogger(__name__)
 
 VERB_READ_SECONDS: Final = 90
+SWITCHING: Final = frozenset({Verb.OPEN, Verb.LOSSLESS, Verb.SOLO, Verb.FOLLOW, Verb.ACKER, Verb.DETACH})
+"""Verbs that change what a report tells. The others are left out: a failover counts milliseconds."""
 STOP_PATIENCE: Final = timedelta(seconds=20)
 FREE_EVERY_SECONDS: Final = 5.0
 
@@ -221,6 +223,8 @@ class VaultAgent:
         try:
             return perform(self._ports(), self.config.hostname, verb, command)
         finally:
+            if verb in SWITCHING and self.process.phase is ProcessState.UP:
+                self.observer.catch_up()  # no report after the answer may say how it was before
             self._verb = ""
             self._bump()
 
@@ -241,7 +245,10 @@ class VaultAgent:
     async def wait_change(self, since: int, seconds: float) -> NodeReport:
         """The report as soon as its version is not `since`, or after `seconds`."""
         changed = self._changed
-        if since == self._version and seconds > 0:
+        if since < 0 and self.process.phase is ProcessState.UP:
+            # Who does not wait for a change wants to know how it is now, not at the last look.
+            await asyncio.get_running_loop().run_in_executor(None, self.observer.catch_up)
+        elif since == self._version and seconds > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), seconds)
         return self.report()

@@ -3,10 +3,12 @@
 A hung statement must not stop the clock: the deadline is kept by whoever reads `late_for`, from two timestamps.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,8 @@ from replication.core.vault_ports import DatabaseError
 from replication.dialects.mariadb import MariaDb, Observation, PkiFiles
 
 READ_SECONDS: Final = 10
+CATCH_UP: Final = timedelta(milliseconds=100)
+"""How long an answer waits for a look that is newer than the question."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,10 @@ class Observer(threading.Thread):
         self._database = MariaDb(self._session, files)
         self._data_dir = config.data_dir
         self._answered, self._changed = answered, changed
-        self._ending = threading.Event()
-        self._asked = self._came = 0.0
+        self._ending = False
+        self._turn = threading.Condition()
+        self._hurry = False
+        self._asked = self._came = self._looked_from = 0.0
         self._seen: Observation | None = None
         self._ages = Ages()
         self._drift: tuple[str, ...] = ()
@@ -58,19 +64,31 @@ class Observer(threading.Thread):
         self._seen, self._ages = None, Ages()
 
     def run(self) -> None:
-        while not self._ending.is_set():
+        while not self._ending:
             self._asked = time.monotonic()
-            try:
+            with contextlib.suppress(DatabaseError):  # the process watch says what is wrong with it
                 self._look()
                 self._answered()
-            except DatabaseError:
-                pass  # the process watch says what is wrong with it
-            self._came = time.monotonic()
-            self._ending.wait(limits.PING_INTERVAL.total_seconds())
+            with self._turn:
+                self._came = time.monotonic()
+                self._looked_from = self._asked
+                self._turn.notify_all()
+                self._turn.wait_for(lambda: self._hurry or self._ending, limits.PING_INTERVAL.total_seconds())
+                self._hurry = False
         self._session.close()
 
+    def catch_up(self, patience: timedelta = CATCH_UP) -> None:
+        """Wait until a look that began after this call has ended, or the patience is over. From any other thread."""
+        now = time.monotonic()
+        with self._turn:
+            self._hurry = True
+            self._turn.notify_all()
+            self._turn.wait_for(lambda: self._looked_from >= now or self._ending, patience.total_seconds())
+
     def end(self) -> None:
-        self._ending.set()
+        with self._turn:
+            self._ending = True
+            self._turn.notify_all()
         self._session.abort()
 
     def _look(self) -> None:

@@ -17,10 +17,9 @@ from replication.core.vault_ports import AgentState, BootRole, Database, Databas
 
 log = logging.getLogger(__name__)
 
-CRASHES_MAX: Final = 3
+CRASHES_MAX: Final = 5
 CRASHES_WITHIN: Final = timedelta(minutes=5)
-CRASH_UPTIME: Final = timedelta(seconds=10)
-"""A mariadbd that ran longer than this before it died is not in a crash loop."""
+"""So many unasked restarts within so long: restarting does not help, a person has to look."""
 RETRY: Final = timedelta(seconds=5)
 START: Final = timedelta(minutes=10)
 """Crash recovery of a large database takes its time."""
@@ -31,7 +30,7 @@ class Revival:
 
     def __init__(self, state: State, process: Mariadbd, database: Database, at_start: AgentState) -> None:
         self.state, self.process, self.database = state, process, database
-        self._crashes: deque[float] = deque(maxlen=CRASHES_MAX)
+        self._revivals: deque[float] = deque(maxlen=CRASHES_MAX)
         self._not_before = time.monotonic() + self._grace(at_start)
 
     @staticmethod
@@ -44,10 +43,6 @@ class Revival:
         if expected:
             self._not_before = now + RETRY.total_seconds()
             return
-        if now - self.process.started_at < CRASH_UPTIME.total_seconds():
-            self._crashes.append(now)
-        else:
-            self._crashes.clear()
         self._not_before = now + self._grace(self.state.read())
 
     def due(self, *, verb_runs: bool) -> bool:
@@ -73,14 +68,14 @@ class Revival:
             log.warning("mariadbd did not come back, trying again: %s", error)
 
     def _crash_loop(self) -> bool:
-        full = len(self._crashes) == CRASHES_MAX
-        if not full or self._crashes[-1] - self._crashes[0] > CRASHES_WITHIN.total_seconds():
+        now = time.monotonic()
+        full = len(self._revivals) == CRASHES_MAX
+        if not full or now - self._revivals[0] > CRASHES_WITHIN.total_seconds():
+            self._revivals.append(now)
             return False
         if not self.state.read().quarantine:
             minutes = int(CRASHES_WITHIN.total_seconds() // 60)
-            says = (
-                f"mariadbd crashed {CRASHES_MAX} times within {minutes} minutes: read its log, then restart the agent"
-            )
+            says = f"mariadbd died {CRASHES_MAX} times within {minutes} minutes: read its log, then purge or rebuild this node"
             self.state.write(quarantine=says)
             log.error("%s", says)
         return True

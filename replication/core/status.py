@@ -43,8 +43,9 @@ def _replica_status(view: VaultView, node: NodeView) -> tuple[NodeStatus, str]:
         return NodeStatus.NOT_FOLLOWING, ""
     if db.seconds_behind is not None and db.seconds_behind >= CATCHING_UP_FROM_SECONDS:
         return NodeStatus.CATCHING_UP, f"{db.seconds_behind:.0f} s"
-    # Slave_IO_Running stays Yes on a frozen primary; the heartbeat tells.
-    return (NodeStatus.WAITING if hears_primary(node, view) else NodeStatus.CONNECTING), ""
+    # Slave_IO_Running stays Yes on a frozen primary; the heartbeat tells. One lost hello changes no word.
+    heard = hears_primary(node, view) or not node.answers
+    return (NodeStatus.WAITING if heard else NodeStatus.CONNECTING), ""
 
 
 def current_roles(view: VaultView) -> dict[str, str]:

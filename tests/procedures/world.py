@@ -1,0 +1,490 @@
+"""A vault in memory behind the controller's ports: agents that keep promises, one published row, and a book of all that was sent.
+
+The agents do what docs/reference/agent-protocol.md says of each verb, as far as the controller can tell; failures are scripted.
+`Scene.crash_at` ends a controller for good at its n-th use of a port, before or after the effect.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from replication.core import limits
+from replication.core.commands import Answer, Command, Verb, account_name
+from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError, StaleEpoch, StepFailed
+from replication.core.plan import Action, plan
+from replication.core.report import NodeReport
+from replication.core.roles import OrderKind, ProcessState, Witness
+from replication.core.snapshot import NodeRow, Snapshot, VaultConfig
+from replication.core.view import NodeView, Topology, VaultView
+from replication.procedures.controller.procedure import Procedure, World
+from replication.procedures.controller.watch import carry_out
+from tests.builders import VAULT, id_of, ip_of, node, report
+from tests.procedures.virtual_time import VirtualClock
+
+
+class Died(BaseException):
+    """The controller is dead: nothing it had still to do is done."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One command as it reached its agent, and the published row at that moment."""
+
+    verb: Verb
+    node: str
+    epoch: int
+    term: int
+    args: Mapping[str, Any]
+    row: Topology
+    locked_out: frozenset[str]
+
+
+class Agent:
+    """One vault host. A replica of nobody, closed, until told otherwise."""
+
+    def __init__(self, name: str, scene: "Scene") -> None:
+        self.id, self.name, self.scene = id_of(name), name, scene
+        self.term = self.epoch = 0
+        self.order, self.primary_order = OrderKind.NONE, OrderKind.NONE
+        self.primary_order_epoch = 0
+        self.process = ProcessState.UP
+        self.reachable = True
+        self.unreachable_kind = "silent"
+        self.vault, self.member = VAULT, self.id
+        self.source = ""
+        self.flag = self.revoked = self.drained = False
+        self.semisync = False
+        self.locked: set[str] = set()
+        self.tainted, self.quarantine = False, ""
+        self.streaming_since: float | None = None
+        self.stuck_since: float | None = None
+        self.position = 100
+        self.fails: dict[Verb, list[ReplicationError]] = defaultdict(list)
+        self.answer_lost: set[Verb] = set()
+        self.says: dict[str, Any] = {}
+        """Fields of the database report that differ."""
+        self.version = 1
+        self.changed = asyncio.Event()
+
+    # --- what it is
+
+    @property
+    def open(self) -> bool:
+        return self.process is ProcessState.UP and self.order is not OrderKind.NONE
+
+    @property
+    def streams(self) -> bool:
+        """Whether it receives from its source now."""
+        source = self.scene.agent_at(self.source)
+        if source is None or self.revoked or self.process is not ProcessState.UP or not source.open:
+            return False
+        return account_name(self.id) not in source.locked
+
+    @property
+    def can_acknowledge(self) -> bool:
+        """Whether a client's commit may be acknowledged here at this moment."""
+        if not self.open:
+            return False
+        if self.order is OrderKind.SOLO:
+            return True
+        return any(a.flag and a.streams and a.source == self.name for a in self.scene.agents.values())
+
+    def bump(self) -> None:
+        """Something changed: long polls are answered at once."""
+        self.version += 1
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def set(self, **changes: Any) -> None:
+        for name, value in changes.items():
+            setattr(self, name, value)
+        self.scene.settle()
+
+    def report(self) -> NodeReport:
+        now = self.scene.clock.monotonic()
+        since = self.streaming_since
+        clients = sum(a.flag and a.streams and a.source == self.name for a in self.scene.agents.values())
+        position = f"0-1-{self.position}"
+        db: dict[str, Any] = {
+            "source": self.source,
+            "read_only": not self.open,
+            "gtid_binlog_pos": position,
+            "gtid_binlog_state": position,
+            "gtid_slave_pos": position,
+            "gtid_io_pos": position if self.source else "",
+            "receiver": "" if not self.source else "Yes" if self.streams else "No" if self.revoked else "Connecting",
+            "heard_age": 0.1 if self.streams else 60.0 if self.source else None,
+            "receiver_up_for": 0.0 if since is None else now - since,
+            "semisync_primary": self.semisync,
+            "semisync_replica": self.flag,
+            "ack_clients": clients,
+            "commits_stuck_for": 0.0 if self.stuck_since is None else now - self.stuck_since,
+            **self.says,
+        }
+        return report(
+            self.name,
+            order=self.order,
+            db=db,
+            version=self.version,
+            vault=self.vault,
+            node=self.member,
+            term=self.term,
+            epoch=self.epoch,
+            order_epoch=self.epoch,
+            primary_order_kind=self.primary_order,
+            primary_order_epoch=self.primary_order_epoch,
+            process=self.process,
+            tainted=self.tainted,
+            quarantine=self.quarantine,
+        )
+
+    # --- what it is told
+
+    def obey(self, verb: Verb, command: Command) -> Answer:
+        if (command.term, command.epoch) < (self.term, self.epoch) or command.epoch < self.epoch:
+            raise StaleEpoch(self.name, self.term, self.epoch)
+        self.term, self.epoch = command.term, command.epoch
+        if self.fails[verb]:
+            raise self.fails[verb].pop(0)
+        facts = getattr(self, f"_{verb.name.lower()}")(command.args) or {}
+        self.scene.settle()
+        return Answer(facts=facts)
+
+    def _be(self, order: OrderKind) -> None:
+        self.order = self.primary_order = order
+        self.primary_order_epoch = self.epoch
+
+    def _open(self, args: Mapping[str, Any]) -> None:
+        if self.tainted or self.quarantine:
+            raise StepFailed(self.name, "open", "held-back", "it is held back")
+        self._be(OrderKind.SOLO)
+        self.process, self.source, self.flag, self.semisync = ProcessState.UP, "", False, False
+        self.revoked = self.drained = False
+        self.locked -= {a["name"] for a in args["accounts"]}
+
+    def _lossless(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        self._must_be_open("lossless")
+        self._be(OrderKind.LOSSLESS)
+        self.semisync = True
+        return {"gtid_binlog_pos": f"0-1-{self.position}"}
+
+    def _solo(self, _: Mapping[str, Any]) -> None:
+        self._must_be_open("solo")
+        self._be(OrderKind.SOLO)
+        self.semisync, self.stuck_since = False, None
+
+    def _must_be_open(self, step: str) -> None:
+        if not self.open:
+            raise StepFailed(self.name, step, "closed", "it is not open")
+
+    def _accounts(self, args: Mapping[str, Any]) -> None:
+        self.locked -= {a["name"] for a in args["accounts"]}
+
+    def _lock_out(self, args: Mapping[str, Any]) -> None:
+        self.locked.add(args["account"])
+
+    def _follow(self, args: Mapping[str, Any]) -> None:
+        if self.quarantine and not args["rejudge"]:
+            raise StepFailed(self.name, "follow", "quarantined", self.quarantine)
+        self.order = self.primary_order = OrderKind.NONE
+        self.process = ProcessState.UP
+        self.source = next(a.name for a in self.scene.agents.values() if ip_of(a.name) == args["source_host"])
+        self.flag = self.revoked = self.drained = self.tainted = self.semisync = False
+        self.quarantine = ""
+
+    def _acker(self, _: Mapping[str, Any]) -> None:
+        if not self.streams:
+            raise StepFailed(self.name, "acker", "not-streaming", "it does not stream")
+        self.flag = True
+
+    def _revoke(self, _: Mapping[str, Any]) -> None:
+        if self.process is not ProcessState.UP or self.tainted:
+            raise StepFailed(self.name, "revoke", "not-running", "its database does not run")
+        self.revoked, self.flag = True, False
+
+    def _drain(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        if not self.revoked and not self.drained:
+            raise StepFailed(self.name, "drain", "not-revoked", "it was not revoked")
+        self.source, self.drained = "", True
+        return {"gtid_slave_pos": f"0-1-{self.position}"}
+
+    def _received(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        if not self.streams:
+            raise StepFailed(self.name, "received", "timeout", "it has not received that far")
+        return {"gtid_io_pos": f"0-1-{self.position}"}
+
+    def _detach(self, args: Mapping[str, Any]) -> None:
+        self.order, self.source, self.flag = OrderKind.NONE, "", False
+        if args.get("leave"):
+            self.vault = self.member = ""
+
+    def _fence(self, _: Mapping[str, Any]) -> None:
+        self.order, self.process, self.source, self.semisync = OrderKind.NONE, ProcessState.DOWN, "", False
+
+
+class Scene:
+    """Agents, the row, the lease and the inventory; any number of controllers act on it."""
+
+    def __init__(self, *names: str) -> None:
+        self.clock = VirtualClock()
+        self.agents = {id_of(n): Agent(n, self) for n in names}
+        self.row = Topology(vault=VAULT)
+        self.leader, self.term = "one", 1
+        self.nodes = {id_of(n): replace(node(n), report=None, link="never", joined=False, silence=None) for n in names}
+        self.sent: list[Sent] = []
+        self.events: list[tuple[str, str]] = []
+        self.notes: list[tuple[str, dict[str, Any]]] = []
+        self.published: dict[str, NodeRow] = {}
+        self.reason = ""
+        self.running, self.noted_running, self.run_wanted = True, False, False
+        self.stay_writable = True
+        self.interval = limits.HELLO_INTERVAL
+        self.readable = True
+        self.claims = 0
+        self.owned: dict[int, str] = {}
+        self.ports_used = 0
+        self.crash_at: tuple[int, str] | None = None
+        self._stale = Snapshot()
+
+    def __getitem__(self, name: str) -> Agent:
+        return self.agents[id_of(name)]
+
+    def agent_at(self, name: str) -> Agent | None:
+        return self.agents.get(id_of(name)) if name else None
+
+    def settle(self) -> None:
+        """Streams begin and end with what was changed; everybody who waits for news hears it; and the one rule is looked at."""
+        for agent in self.agents.values():
+            if agent.streams and agent.streaming_since is None:
+                agent.streaming_since = self.clock.monotonic()
+            elif not agent.streams:
+                agent.streaming_since = None
+            agent.bump()
+        masters = [a.name for a in self.agents.values() if a.can_acknowledge]
+        assert len(masters) <= 1, f"two masters: {masters}"
+
+    def lossless_pair(self, *followers: str) -> None:
+        """"a" open and lossless with acker "b", recorded so; `followers` stream without acknowledging."""
+        self.row = Topology(
+            vault=VAULT,
+            epoch=5,
+            owner="one",
+            primary=id_of("a"),
+            may_ack=frozenset({id_of("b")}),
+            promotable=id_of("b"),
+        )
+        self.owned[5] = "one"
+        for agent in self.agents.values():
+            agent.term, agent.epoch = 1, 5
+        self["a"].order = self["a"].primary_order = OrderKind.LOSSLESS
+        self["a"].primary_order_epoch, self["a"].semisync = 5, True
+        for name in ("b", *followers):
+            self[name].source = "a"
+            self[name].streaming_since = self.clock.monotonic() - 60
+        self["b"].flag = True
+        for name in ("a", "b", *followers):
+            self.nodes[id_of(name)] = replace(self.nodes[id_of(name)], joined=True)
+        self.settle()
+
+    def wish(self, name: str, **changes: Any) -> None:
+        """What an operator enters."""
+        self.nodes[id_of(name)] = replace(self.nodes[id_of(name)], **changes)
+
+    def verbs(self, *only: Verb) -> list[tuple[Verb, str]]:
+        return [(s.verb, s.node) for s in self.sent if not only or s.verb in only]
+
+    @property
+    def open_names(self) -> list[str]:
+        return [a.name for a in self.agents.values() if a.open]
+
+    def view(self) -> VaultView:
+        """What a leader sees that has looked at everybody for long enough."""
+        nodes = []
+        for config in self.nodes.values():
+            agent = self.agents[config.id]
+            primary_gone = config.id == self.row.primary and not agent.reachable
+            nodes.append(
+                replace(
+                    config,
+                    report=agent.report(),
+                    link="answers" if agent.reachable else agent.unreachable_kind,
+                    silence=timedelta() if agent.reachable else 10 * limits.SILENCE_LIMIT,
+                    witness=Witness.SILENT if primary_gone else Witness.UNKNOWN,
+                )
+            )
+        return VaultView(topology=self.row, nodes=tuple(nodes), running=self.running, stay_writable=self.stay_writable)
+
+
+class Controller:
+    """One process with its ports. `me` is its leadership: what it claims is refused while somebody else leads."""
+
+    def __init__(self, scene: Scene, me: str = "one") -> None:
+        self.scene, self.me, self.dead = scene, me, False
+        self.term = scene.term
+        self.world = World(clock=scene.clock, agents=self, topologies=self, inventory=self, journal=self)
+
+    @property
+    def held(self) -> bool:
+        return self.scene.leader == self.me and not self.dead
+
+    # --- a scripted end
+
+    def _port(self, when: str) -> None:
+        if self.dead:
+            raise Died
+        if when == "before":
+            self.scene.ports_used += 1
+        if self.scene.crash_at == (self.scene.ports_used, when):
+            self.dead = True
+            raise Died
+
+    # --- Topologies
+
+    async def claim(self, known: Topology, *, at_least: int, **changes: Any) -> Topology:
+        epoch = max(known.epoch, at_least) + 1
+        row = await self._change(known.epoch, replace(known, **changes, epoch=epoch, owner=self.me))
+        assert epoch not in self.scene.owned, "an epoch is claimed once"
+        self.scene.owned[epoch] = self.me
+        self.scene.claims += 1
+        return row
+
+    async def amend(self, known: Topology, **changes: Any) -> Topology:
+        if self.scene.row.owner != self.me:
+            raise ClaimLost("another owner")
+        return await self._change(known.epoch, replace(known, **changes))
+
+    async def _change(self, epoch: int, row: Topology) -> Topology:
+        self._port("before")
+        await asyncio.sleep(0)
+        if self.scene.row.epoch != epoch or not self.held:
+            raise ClaimLost("no longer the current epoch, or no longer the leader")
+        assert row.intent is None or not row.promotable, "an open intent publishes nobody"
+        self.scene.row = row
+        self._port("after")
+        return row
+
+    # --- Agents
+
+    async def hello(self, node: NodeView, *, since: int, wait: timedelta) -> NodeReport:
+        agent = self.scene.agents[node.id]
+        if agent.reachable and since == agent.version:
+            try:
+                await asyncio.wait_for(agent.changed.wait(), wait.total_seconds())
+            except TimeoutError:
+                pass
+        await self._reach(agent, wait + limits.HELLO_MARGIN)
+        return agent.report()
+
+    async def command(self, node: NodeView, verb: Verb, command: Command) -> Answer:
+        self._port("before")
+        agent = self.scene.agents[node.id]
+        await self._reach(agent, timedelta(seconds=command.deadline))
+        row = self.scene.row
+        assert self.scene.owned.get(command.epoch) == self.me, f"{verb} was sent under an epoch that was not claimed"
+        locked = frozenset(n.id for n in self.scene.nodes.values() if n.locked_out)
+        self.scene.sent.append(Sent(verb, agent.name, command.epoch, command.term, command.args, row, locked))
+        answer = agent.obey(verb, command)
+        await asyncio.sleep(0)
+        self._port("after")
+        if verb in agent.answer_lost:
+            agent.answer_lost.remove(verb)
+            raise NodeUnreachable(agent.name, "silent", "the answer was lost")
+        return answer
+
+    @staticmethod
+    async def _reach(agent: Agent, patience: timedelta) -> None:
+        if not agent.reachable:
+            if agent.unreachable_kind == "silent":
+                await asyncio.sleep(patience.total_seconds())
+            if not agent.reachable:
+                raise NodeUnreachable(agent.name, agent.unreachable_kind)
+        await asyncio.sleep(0)
+
+    # --- Witnesses
+
+    async def ask(self, node: NodeView) -> Witness:
+        agent = self.scene.agents[node.id]
+        await asyncio.sleep(0.01)
+        if not agent.reachable:
+            return Witness.SILENT if agent.unreachable_kind == "silent" else Witness.REFUSED
+        return Witness.ANSWERS if agent.process is ProcessState.UP else Witness.REFUSED
+
+    # --- Inventory
+
+    async def load(self) -> Snapshot:
+        s = self.scene
+        if not s.readable:
+            return replace(s._stale, fresh=False)
+        config = VaultConfig(topology=s.row, stay_writable=s.stay_writable, nodes=tuple(s.nodes.values()))
+        s._stale = Snapshot(
+            vaults=(config,),
+            running=s.running,
+            noted_running=s.noted_running,
+            interval=s.interval,
+            run_wanted=s.run_wanted,
+        )
+        await asyncio.sleep(0)
+        return s._stale
+
+    async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow]) -> None:
+        self.scene.published, self.scene.reason = dict(rows), reason
+
+    async def note_service(self, *, started: bool, pass_done: bool) -> None:
+        self.scene.noted_running = started
+        if pass_done:
+            self.scene.run_wanted = False
+
+    async def mark(self, node: str, **fields: Any) -> None:
+        self._port("before")
+        await asyncio.sleep(0)
+        self.scene.notes.append((self.scene.nodes[node].hostname[0], dict(fields)))
+        if "resync_requested_at" in fields:
+            fields["resync_wanted"] = fields.pop("resync_requested_at") is not None
+        self.scene.nodes[node] = replace(self.scene.nodes[node], **fields)
+        self._port("after")
+
+    async def forget(self, node: str) -> None:
+        self._port("before")
+        await asyncio.sleep(0)
+        del self.scene.nodes[node]
+        self._port("after")
+
+    # --- Journal
+
+    async def record(self, *, rule: str, text: str, **_: Any) -> None:
+        self._port("before")
+        self.scene.events.append((rule, text))
+
+    # --- acting
+
+    def procedure(self, view: VaultView | None = None, rule: str = "P00") -> Procedure:
+        self.term = self.scene.term
+        return Procedure(self.world, view or self.scene.view(), "operation", rule, "a test")
+
+    async def one_step(self) -> Action | None:
+        """Decide on what is there now, and carry it out. Failures are left to the next step, as in VaultWatch."""
+        action = plan(self.scene.view())
+        if action is not None:
+            try:
+                await carry_out(self.procedure(rule=action.rule), action)
+            except ReplicationError as error:
+                self.scene.events.append((action.rule, str(error)))
+        return action
+
+    async def until_quiet(self, most: int = 25) -> None:
+        """Steps until there is nothing to do, with time for streams to become steady. Fails when it never ends."""
+        for _ in range(most):
+            if await self.one_step() is None:
+                await asyncio.sleep(2 * limits.ACKER_STEADY_FOR.total_seconds())
+                if plan(self.scene.view()) is None:
+                    return
+        raise AssertionError(f"never quiet: {self.scene.events[-6:]}")
+
+
+def takes_over(scene: Scene) -> Controller:
+    """The standby: a new leader with the next term, that knows nothing but the row and the agents."""
+    scene.leader, scene.term, scene.crash_at = "two", scene.term + 1, None
+    return Controller(scene, "two")
