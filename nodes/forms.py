@@ -25,7 +25,9 @@ _INTERVAL = _("The trigger interval is a number of seconds from 0.2 to 60.")
 def clean_hostname(text: str) -> str:
     """A legal DNS-like name as it was typed. Raises ValidationError."""
     if len(text) > HOSTNAME_MAX:
-        raise ValidationError(_("A hostname has at most 253 characters; this one has %(count)d."), params={"count": len(text)})
+        raise ValidationError(
+            _("A hostname has at most 253 characters; this one has %(count)d."), params={"count": len(text)}
+        )
     if not all(_LABEL.match(label) for label in text.split(".")):
         raise ValidationError(_HOSTNAME)
     if all(label.isdigit() for label in text.split(".")):
@@ -78,7 +80,10 @@ class AddNodeForm(PopupForm):
     system_role = forms.ChoiceField(
         label=_("System Role"),
         choices=SystemRoleChoices,
-        error_messages={"required": _("Choose Primary or Fallback."), "invalid_choice": _("Choose Primary or Fallback.")},
+        error_messages={
+            "required": _("Choose Primary or Fallback."),
+            "invalid_choice": _("Choose Primary or Fallback."),
+        },
     )
     ip_address = forms.CharField(
         label=_("IP Address"),

@@ -1,8 +1,62 @@
+from dataclasses import dataclass
+from typing import Any
+
 from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
+
+
+@dataclass(frozen=True)
+class Item:
+    label: str
+    url: str
+    current: bool
+
+
+MENU = (
+    (
+        _("System"),
+        (
+            (_("System Status"), ((_("App Services"), "nodes.appservice"),)),
+            (_("High Availability"), ((_("Vault"), "nodes.vaultnode"), (_("Application"), "nodes.applicationnode"))),
+        ),
+    ),
+    (_("Administration"), ((_("Access"), ((_("Users"), "auth.user"), (_("Groups"), "auth.group"))),)),
+)
 
 
 class ConsoleSite(AdminSite):
     site_header = _("Vault High Availability")
     site_title = _("Vault HA")
     index_title = _("Overview")
+    site_url = None
+    enable_nav_sidebar = True
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return {**super().each_context(request), "menu": self._menu(request)}
+
+    def index(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """There is no overview beside the Vault screen, for those who may see it."""
+        if request.user.has_perm("nodes.view_vaultnode"):
+            return HttpResponseRedirect(reverse("admin:nodes_vaultnode_changelist"))
+        return super().index(request, extra_context)
+
+    @staticmethod
+    def _menu(request: HttpRequest) -> list[tuple[Any, list[tuple[Any, list[Item]]]]]:
+        """The left menu with what this user may see; empty groups are left out."""
+        menu = []
+        for section, groups in MENU:
+            shown = []
+            for group, items in groups:
+                links = []
+                for label, model in items:
+                    app, _dot, name = model.partition(".")
+                    if request.user.has_perm(f"{app}.view_{name}"):
+                        url = reverse(f"admin:{app}_{name}_changelist")
+                        links.append(Item(str(label), url, request.path.startswith(url)))
+                if links:
+                    shown.append((group, links))
+            if shown:
+                menu.append((section, shown))
+        return menu

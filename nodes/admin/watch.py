@@ -18,7 +18,7 @@ from nodes.models import ServiceLease
 LEASE_SILENCE: Final = timedelta(seconds=5)
 """A lease that was not renewed for this long has no holder that works: four times its lifetime."""
 
-_LEASE_FIELDS = ("holder", "term", "host", "process", "renewed_at")
+_LEASE_FIELDS = ("holder", "term", "host", "process", "renewed_at", "last_pass_at")
 
 
 def lease_annotations(name: Any) -> dict[str, Any]:

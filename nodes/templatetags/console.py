@@ -47,5 +47,8 @@ def moment(at: datetime | None) -> SafeString | str:
         return "–"
     utc = at.astimezone(UTC)
     return format_html(
-        '<time datetime="{}" title="{} UTC">{} UTC</time>', utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", f"{utc:%Y-%m-%d %H:%M:%S}"
+        '<time datetime="{}" title="{} UTC">{} UTC</time>',
+        utc.isoformat(),
+        f"{utc:%Y-%m-%d %H:%M:%S}",
+        f"{utc:%Y-%m-%d %H:%M:%S}",
     )

@@ -201,7 +201,9 @@ def _become_acker(view: VaultView) -> str | None:
         return None
     for n in view.others:
         db = n.following
-        if db is None or n.report is None or not n.active or n.removed or n.blocked or n.detached or n.locked_out:
+        if db is None or n.report is None or not n.active or n.removed or n.detached or n.locked_out:
+            continue
+        if n.blocked or n.resting:
             continue
         streams_here = (db.source_host, db.source_port) == (primary.ip, primary.database_port)
         steady = db.receiver_up_for >= view.thresholds.acker_steady.total_seconds()

@@ -86,6 +86,8 @@ class NodeView:
     witness: Witness = Witness.UNKNOWN
     blocked: bool = False
     """A procedure on this node failed a moment ago; it is left alone until its back-off is over."""
+    resting: bool = False
+    """It was given up as acker a moment ago: commits must not hang on it again at once."""
 
     @property
     def answers(self) -> bool:

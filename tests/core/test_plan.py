@@ -225,6 +225,9 @@ CASES = [
     pytest.param(
         vault(primary(solo=True), node("b", blocked=True), solo=True), None, None, id="a proof failed a moment ago"
     ),
+    pytest.param(
+        vault(primary(solo=True), node("b", resting=True), solo=True), None, None, id="commits hung on it just now"
+    ),
     pytest.param(vault(), None, None, id="lossless and well: nothing to do"),
 ]
 

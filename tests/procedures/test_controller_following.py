@@ -5,6 +5,7 @@ under a new epoch; the acker is un-published before the primary may stop waiting
 who does not answer is locked out, and noted as such first; who was locked out promises before its account is unlocked.
 """
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from replication.core.errors import NodeUnreachable, ReplicationError, StepFaile
 from replication.core.plan import ActionKind, plan
 from replication.core.roles import OrderKind, ProcessState
 from replication.procedures.controller import following, opening
+from replication.procedures.controller.watch import carry_out
 from tests.builders import id_of
 from tests.procedures.virtual_time import play
 from tests.procedures.world import Controller, Died, Scene, takes_over
@@ -37,7 +39,7 @@ def solo_vault(*followers: str) -> Scene:
 def test_a_new_vault_becomes_a_lossless_pair_by_itself() -> None:
     async def story() -> None:
         scene = Scene("a", "b")
-        await Controller(scene).until_quiet()
+        assert await Controller(scene).until_quiet()
         assert scene.row.primary == A
         assert scene.row.promotable == B
         assert scene.row.may_ack == {B}
@@ -273,7 +275,7 @@ def test_a_locked_out_node_that_returns_follows_again_by_itself() -> None:
         assert action is not None
         assert (action.kind, action.node) == (ActionKind.FOLLOW, C)
         scene["c"].says.clear()
-        await Controller(scene).until_quiet()
+        assert await Controller(scene).until_quiet()
         assert scene["c"].streams
 
     play(story)
@@ -379,14 +381,6 @@ def test_claims_go_above_what_any_agent_has_promised() -> None:
     play(story)
 
 
-def _uses(procedure, scene: Scene) -> int:  # type: ignore[no-untyped-def]  # a coroutine of following.py
-    async def story() -> int:
-        await procedure(Controller(scene).procedure(), B)
-        return scene.ports_used
-
-    return play(story)
-
-
 BECOMING = [(n, when) for n in range(1, 14) for when in ("before", "after")]
 
 
@@ -411,10 +405,10 @@ def test_whoever_dies_while_making_an_acker_the_next_leader_leaves_nobody_waitin
             action = plan(view)
             if action is not None:
                 try:
-                    await following_or_opening(two, view, action)
+                    await carry_out(two.procedure(view, action.rule), action)
                 except ReplicationError:
                     pass
-            await asyncio_sleep()
+            await asyncio.sleep(limits.ACKER_STEADY_FOR.total_seconds())
         acker = scene.row.promotable
         assert acker in (("", C) if gone else (B, C)), "lossless again, or nobody is waited for"
         if not acker:
@@ -426,17 +420,10 @@ def test_whoever_dies_while_making_an_acker_the_next_leader_leaves_nobody_waitin
     play(story)
 
 
-async def following_or_opening(controller, view, action) -> None:  # type: ignore[no-untyped-def]  # see VaultWatch._act
-    from replication.procedures.controller.watch import carry_out
-
-    await carry_out(controller.procedure(view, action.rule), action)
-
-
-async def asyncio_sleep() -> None:
-    import asyncio
-
-    await asyncio.sleep(limits.ACKER_STEADY_FOR.total_seconds())
-
-
 def test_the_deaths_above_reach_the_end_of_the_procedure() -> None:
-    assert _uses(following.become_acker, solo_vault("b", "c")) <= max(n for n, _ in BECOMING)
+    async def story() -> int:
+        scene = solo_vault("b", "c")
+        await following.become_acker(Controller(scene).procedure(), B)
+        return scene.ports_used
+
+    assert play(story) <= max(n for n, _ in BECOMING)

@@ -1,5 +1,6 @@
 """What this process has seen of one node, and the long poll that keeps it fresh."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -27,11 +28,19 @@ class Sight:
     link: str = "never"
     witness: Witness = Witness.UNKNOWN
     blocked_until: dict[str, float] = field(default_factory=dict)
+    given_up_at: float = -math.inf
+    rest: timedelta = field(default_factory=timedelta)
 
     def answered(self, report: NodeReport) -> None:
         self.report, self.silence, self.link = report, timedelta(), "answers"
         if report.process is ProcessState.UP:
             self.witness = Witness.UNKNOWN
+
+    def given_up(self, now: float) -> None:
+        """Commits hung on it as acker: it rests, twice as long each time until it has held for a while."""
+        again = now - self.given_up_at < 2 * limits.RETRY_MAX.total_seconds()
+        self.rest = min(self.rest * 2, limits.RETRY_MAX) if again else limits.RETRY_AFTER
+        self.given_up_at = now
 
     def failed(self, error: NodeUnreachable) -> None:
         self.link = error.kind
@@ -44,6 +53,7 @@ class Sight:
             link=self.link,
             witness=self.witness,
             blocked=any(until > now for until in self.blocked_until.values()),
+            resting=now < self.given_up_at + self.rest.total_seconds(),
         )
 
 

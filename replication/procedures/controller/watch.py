@@ -180,6 +180,9 @@ class VaultWatch:
         try:
             try:
                 await carry_out(procedure, action)
+                acker = self.sights.get(view.topology.promotable)
+                if action.kind is ActionKind.GO_SOLO and acker is not None and view.running:
+                    acker.given_up(self.world.clock.monotonic())
                 self._delays.pop(key, None)
                 self._said.pop(key, None)
             except ReplicationError as error:

@@ -1,0 +1,144 @@
+// Live lists, popups and notices. Every screen works without this file too.
+"use strict";
+(() => {
+  const POLL = 2000;
+  const PATIENCE = 6000;
+  const dialog = document.getElementById("dialog");
+  const live = () => document.getElementById("live");
+  let heard = Date.now();
+  let opener = null;
+
+  // --- polling: not on hidden tabs, not under an open menu or the reader's hands
+  const busy = () => {
+    const box = live();
+    return !box || document.hidden || box.querySelector("details.menu[open]") || dialog.open;
+  };
+  setInterval(() => {
+    if (live() && !busy()) htmx.trigger(live(), "poll");
+    markStale();
+    countAges();
+  }, POLL);
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && live()) { heard = Date.now(); htmx.trigger(live(), "poll"); }
+  });
+  document.body.addEventListener("htmx:configRequest", (event) => {
+    const box = live();
+    if (box && event.detail.elt === box) {
+      const changed = event.detail.triggeringEvent && event.detail.triggeringEvent.type === "list:changed";
+      if (!changed) event.detail.parameters.v = box.dataset.stamp;
+    }
+  });
+  document.body.addEventListener("htmx:afterRequest", (event) => {
+    const status = event.detail.xhr ? event.detail.xhr.status : 0;
+    if (status >= 200 && status < 300) heard = Date.now();
+    markStale();
+    if (status === 403) location.reload();
+  });
+  function markStale() {
+    const banner = document.getElementById("stale");
+    if (!banner || document.hidden || dialog.open) return;
+    const quiet = Date.now() - heard;
+    const paused = live() && live().querySelector("details.menu[open]");
+    const stale = quiet > PATIENCE && !paused;
+    banner.hidden = !stale;
+    document.body.classList.toggle("is-stale", stale);
+    if (stale) banner.querySelector("[data-stale-since]").textContent = new Date(heard).toLocaleTimeString();
+  }
+
+  // --- ages count on in the browser; the server sends them with every answer, also with 204
+  const ages = new Map();
+  function ageText(seconds) {
+    if (seconds === null) return null;
+    if (seconds < 2) return "just now";
+    if (seconds < 120) return `${Math.floor(seconds)} s ago`;
+    if (seconds < 7200) return `${Math.floor(seconds / 60)} min ago`;
+    if (seconds < 172800) return `${Math.floor(seconds / 3600)} h ago`;
+    return `${Math.floor(seconds / 86400)} days ago`;
+  }
+  function learnAges(found) {
+    for (const [key, seconds] of Object.entries(found)) ages.set(key, seconds === null ? null : Date.now() - seconds * 1000);
+    countAges();
+  }
+  function countAges() {
+    for (const span of document.querySelectorAll(".age[data-age-key]")) {
+      const since = ages.get(span.dataset.ageKey);
+      if (since !== undefined && since !== null) span.textContent = ageText((Date.now() - since) / 1000);
+    }
+  }
+  function readAges() {
+    for (const span of document.querySelectorAll(".age[data-age-key]"))
+      if (!ages.has(span.dataset.ageKey) && span.dataset.age !== "") ages.set(span.dataset.ageKey, Date.now() - Number(span.dataset.age) * 1000);
+  }
+  document.body.addEventListener("ages", (event) => learnAges(event.detail.value || event.detail));
+
+  // --- times in the reader's own zone, UTC on hover
+  function localTimes(root) {
+    for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {
+      const at = new Date(time.getAttribute("datetime"));
+      const today = at.toDateString() === new Date().toDateString();
+      time.textContent = today ? at.toLocaleTimeString() : at.toLocaleString();
+      time.dataset.local = "";
+    }
+  }
+
+  // --- popups
+  document.body.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.target && event.detail.target.id === "dialog-body" && !dialog.open) opener = event.detail.elt.id;
+  });
+  document.body.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target.id === "dialog-body") {
+      if (!dialog.open && event.detail.xhr.responseText.includes("dialog-title")) dialog.showModal();
+      const wrong = dialog.querySelector(".wrong input, .wrong select");
+      const first = wrong || dialog.querySelector("[autofocus]");
+      if (first) first.focus();
+    }
+    localTimes(document);
+    readAges();
+    showClosers(document);
+  });
+  document.body.addEventListener("dialog:close", () => dialog.close());
+  dialog.addEventListener("close", () => {
+    heard = Date.now();
+    document.getElementById("dialog-body").replaceChildren();
+    const back = opener && document.getElementById(opener);
+    if (back) back.focus();
+  });
+
+  // --- notices, menus
+  function showClosers(root) {
+    for (const button of root.querySelectorAll(".close[hidden]")) button.hidden = false;
+    for (const notice of root.querySelectorAll("[data-notice]:not([data-sticky]):not([data-timed])")) {
+      notice.dataset.timed = "";
+      setTimeout(() => notice.remove(), 8000);
+    }
+    const operation = root.querySelector("[data-operation]");
+    if (operation && sessionStorage.getItem("dismissed") === operation.dataset.operation && operation.querySelector("[data-dismiss-operation]")) operation.hidden = true;
+  }
+  document.addEventListener("click", (event) => {
+    const target = event.target;
+    if (dialog.open && (target === dialog || target.closest("[data-close]"))) {
+      event.preventDefault();
+      dialog.close();
+    }
+    const notice = target.closest("[data-close-notice]");
+    if (notice) notice.closest("[data-notice]").remove();
+    const operation = target.closest("[data-dismiss-operation]");
+    if (operation) {
+      const box = operation.closest("[data-operation]");
+      sessionStorage.setItem("dismissed", box.dataset.operation);
+      box.hidden = true;
+    }
+    for (const menu of document.querySelectorAll("details.menu[open]"))
+      if (!menu.contains(target) || target.closest("a")) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+  localTimes(document);
+  readAges();
+  showClosers(document);
+})();

@@ -1,0 +1,191 @@
+"""The inventory as the service sees it, and what it writes back: notes, live columns, Start and Stop, Run Now."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.utils import OperationalError
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from nodes.choices import DesiredState
+from nodes.models import AppService, Event, Vault, VaultNode
+from nodes.models.service import SERVICE_NAME
+from replication.core.errors import ReplicationError
+from replication.core.roles import NodeStatus, SystemRole
+from replication.core.snapshot import NodeRow
+from replication.stores import inventory
+from replication.stores.events import EventStore
+from replication.stores.inventory import InventoryStore, load_snapshot
+from replication.stores.threads import DatabaseThread
+from tests.builders import report
+
+pytestmark = pytest.mark.django_db(transaction=True)
+A, B = "a" * 32, "b" * 32
+
+
+@pytest.fixture
+def store(vault: Vault) -> Iterator[InventoryStore]:
+    reads, notes = DatabaseThread("reads"), DatabaseThread("notes")
+    yield InventoryStore(reads, notes)
+    reads.close()
+    notes.close()
+
+
+def service() -> AppService:
+    return AppService.objects.get(name=SERVICE_NAME)
+
+
+def test_the_snapshot_holds_the_wishes(vault: Vault) -> None:
+    AppService.objects.filter(name=SERVICE_NAME).update(
+        desired_state=DesiredState.STARTED, trigger_interval=2.0, run_requested_at=timezone.now()
+    )
+    VaultNode.objects.filter(pk=B).update(active=False, resync_requested_at=timezone.now(), locked_out=True)
+    seen = load_snapshot()
+    assert (seen.running, seen.noted_running, seen.run_wanted) == (True, False, True)
+    assert seen.interval == timedelta(seconds=2)
+    assert seen.fresh
+    config = next(c for c in seen.vaults if c.topology.vault == vault.pk)
+    a, b = config.nodes
+    assert (a.hostname, a.system_role, a.ordinal) == ("a.example", SystemRole.PRIMARY, 1)
+    assert (b.active, b.resync_wanted, b.locked_out, b.removed) == (False, True, True, False)
+    assert b.report is None, "what was seen is not read back"
+
+
+def test_a_deleted_node_stays_in_the_snapshot_until_it_is_out(vault: Vault) -> None:
+    VaultNode.objects.filter(pk=B).update(removed_at=timezone.now())
+    (config,) = (c for c in load_snapshot().vaults if c.topology.vault == vault.pk)
+    assert [n.removed for n in config.nodes] == [False, True]
+
+
+def test_the_number_of_queries_does_not_grow(vault: Vault) -> None:
+    with CaptureQueriesContext(connection) as few:
+        load_snapshot()
+    for n in range(10, 15):
+        VaultNode.objects.create(vault=vault, hostname=f"n{n}.example", ip_address=f"127.0.31.{n}", ordinal=n)
+    with CaptureQueriesContext(connection) as many:
+        load_snapshot()
+    assert len(many) == len(few)
+
+
+def test_without_the_service_row_nothing_runs(vault: Vault) -> None:
+    AppService.objects.all().delete()
+    assert not load_snapshot().running
+
+
+def test_a_database_that_does_not_answer_leaves_what_is_known(
+    store: InventoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = asyncio.run(store.load())
+
+    def fails() -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(inventory, "load_snapshot", fails)
+    seen = asyncio.run(store.load())
+    assert not seen.fresh
+    assert seen.vaults == known.vaults
+
+
+def test_a_note_is_written_before_it_returns(store: InventoryStore) -> None:
+    asyncio.run(store.mark(B, joined=True, locked_out=True))
+    b = VaultNode.objects.get(pk=B)
+    assert (b.joined, b.locked_out) == (True, True)
+
+
+def test_a_note_that_cannot_be_written_fails_the_step_and_not_the_service(store: InventoryStore) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE nodes_vaultnode RENAME TO nodes_away")
+    try:
+        with pytest.raises(ReplicationError, match="did not take a note"):
+            asyncio.run(store.mark(B, joined=True))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE nodes_away RENAME TO nodes_vaultnode")
+
+
+def test_only_a_node_that_an_operator_deleted_is_forgotten(store: InventoryStore) -> None:
+    asyncio.run(store.forget(B))
+    assert VaultNode.objects.filter(pk=B).exists()
+    VaultNode.objects.filter(pk=B).update(removed_at=timezone.now())
+    asyncio.run(store.forget(B))
+    assert not VaultNode.objects.filter(pk=B).exists()
+
+
+def test_live_columns_are_published(vault: Vault, store: InventoryStore) -> None:
+    row = NodeRow(status=NodeStatus.CATCHING_UP, detail="7 s", current_role="Fallback-1", report=report("b").to_json())
+    asyncio.run(store.publish(vault.pk, "no fallback is proven yet" + "." * 600, {B: row}))
+    b = VaultNode.objects.get(pk=B)
+    assert (b.status, b.status_detail, b.current_role) == (NodeStatus.CATCHING_UP, "7 s", "Fallback-1")
+    assert b.report["agent_id"] == "agent-b"
+    assert len(Vault.objects.get(pk=vault.pk).reason) == 500, "cut to what the column holds"
+    gone = NodeRow(status=NodeStatus.UNREACHABLE, detail="silent", current_role="Fallback-1")
+    asyncio.run(store.publish(vault.pk, "", {B: gone}))
+    assert VaultNode.objects.get(pk=B).report is not None, "the last report stays"
+
+
+def test_start_and_stop_are_noted_with_an_event_each(store: InventoryStore) -> None:
+    for started in (True, True, False):
+        asyncio.run(store.note_service(started=started, pass_done=False))
+        assert (service().started_on is not None) is started
+    assert list(Event.objects.filter(rule="S10").order_by("pk").values_list("text", flat=True)) == [
+        f"{SERVICE_NAME} started",
+        f"{SERVICE_NAME} stopped",
+    ]
+
+
+def test_a_full_pass_answers_run_now(store: InventoryStore) -> None:
+    AppService.objects.filter(name=SERVICE_NAME).update(run_requested_at=timezone.now())
+    asyncio.run(store.note_service(started=True, pass_done=False))
+    assert service().run_requested_at is not None
+    asyncio.run(store.note_service(started=True, pass_done=True))
+    assert service().run_requested_at is None
+    assert service().last_completed_on is not None
+
+
+def test_noting_start_and_stop_leaves_a_run_now_alone_that_comes_in_between(
+    store: InventoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator presses Run Now after the service row was read and before it is written."""
+    create = Event.objects.create
+
+    def press_run_now(**fields: Any) -> Event:
+        AppService.objects.filter(name=SERVICE_NAME).update(run_requested_at=timezone.now())
+        return create(**fields)
+
+    monkeypatch.setattr(Event.objects, "create", press_run_now)
+    asyncio.run(store.note_service(started=True, pass_done=False))
+    assert service().run_requested_at is not None
+
+
+def test_an_event_is_one_row_with_its_evidence(vault: Vault, thread: DatabaseThread) -> None:
+    record = EventStore(thread).record(
+        vault=vault.pk,
+        node="b.example",
+        epoch=7,
+        rule="P30",
+        text="failover" + "!" * 2000,
+        level="warning",
+        evidence={"after": timedelta(seconds=1), "steps_ms": {"claimed": 2.5}},
+    )
+    asyncio.run(record)
+    (event,) = Event.objects.filter(rule="P30")
+    assert (event.epoch, event.node_name, event.level) == (7, "b.example", "warning")
+    assert event.evidence["steps_ms"] == {"claimed": 2.5}
+    assert len(event.text) == 1000
+
+
+def test_an_event_that_cannot_be_written_stops_nobody(thread: DatabaseThread, vault: Vault) -> None:
+    record = EventStore(thread).record(
+        vault="9" * 32, node="", epoch=1, rule="P30", text="x", level="error", evidence={}
+    )
+    asyncio.run(record)
+    assert not Event.objects.filter(rule="P30").exists()
+
+
+def test_events_of_no_vault_are_fine(thread: DatabaseThread, vault: Vault) -> None:
+    asyncio.run(EventStore(thread).record(vault="", node="", epoch=0, rule="", text="x", level="info", evidence={}))
+    assert Event.objects.get(text="x").vault is None

@@ -1,0 +1,145 @@
+"""The leader's lease in a real database: one holder, a term per holder, hand-over when it stops renewing."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+
+from nodes.models import ServiceLease
+from replication.core import limits
+from replication.stores.leases import LONG_AGO, RenewingLease, acquire, release
+from tests.stores.conftest import LEASE, holder
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ONE, TWO = holder("one"), holder("two")
+GENEROUS = 10.0
+
+
+def expire() -> None:
+    ServiceLease.objects.filter(name=LEASE).update(expires_at=LONG_AGO)
+
+
+def test_the_first_who_asks_holds_it() -> None:
+    assert acquire(LEASE, ONE) == 1
+    assert acquire(LEASE, TWO) is None
+
+
+def test_renewing_keeps_the_term() -> None:
+    terms = [acquire(LEASE, ONE) for _ in range(3)]
+    assert terms == [1, 1, 1]
+
+
+def test_renewing_puts_the_end_off() -> None:
+    acquire(LEASE, ONE)
+    before = ServiceLease.objects.get(name=LEASE).expires_at
+    wait_for(lambda: acquire(LEASE, ONE) and ServiceLease.objects.get(name=LEASE).expires_at > before, GENEROUS)
+
+
+def test_the_term_rises_with_every_new_holder() -> None:
+    terms = []
+    for who in (ONE, TWO, ONE, TWO):
+        terms.append(acquire(LEASE, who))
+        expire()
+    assert terms == [1, 2, 3, 4]
+
+
+def test_a_holder_whose_lease_ran_out_unnoticed_keeps_its_term_when_nobody_else_came() -> None:
+    assert acquire(LEASE, ONE) == 1
+    expire()
+    assert acquire(LEASE, ONE) == 1
+
+
+def test_the_database_judges_the_end_by_its_own_clock() -> None:
+    acquire(LEASE, ONE, ttl=timedelta(milliseconds=300))
+    assert acquire(LEASE, TWO) is None
+    term = wait_for(lambda: acquire(LEASE, TWO), GENEROUS, "the lease never ran out")
+    assert term == 2
+
+
+def test_a_released_lease_is_free_at_once() -> None:
+    acquire(LEASE, ONE)
+    release(LEASE, TWO)
+    assert acquire(LEASE, TWO) is None, "only its holder may release it"
+    release(LEASE, ONE)
+    assert acquire(LEASE, TWO) == 2
+
+
+def test_what_the_screens_show_rides_on_the_renewal() -> None:
+    acquire(LEASE, ONE, answers={"a" * 32: 0.2})
+    row = ServiceLease.objects.get(name=LEASE)
+    assert row.answers == {"a" * 32: 0.2}
+    assert (row.host, row.process) == (ONE.host, ONE.process)
+    assert row.renewed_at is not None
+
+
+def test_many_who_ask_at_once_get_one_holder() -> None:
+    got: list[int | None] = []
+    start = threading.Barrier(4)
+
+    def ask(name: str) -> None:
+        start.wait()
+        got.append(acquire(LEASE, holder(name)))
+        connection.close()
+
+    asking = [threading.Thread(target=ask, args=(f"holder {n}",)) for n in range(4)]
+    for each in asking:
+        each.start()
+    for each in asking:
+        each.join()
+    assert sorted(term for term in got if term is not None) == [1]
+
+
+def test_a_renewing_lease_holds_and_the_standby_waits(leases: Callable[[str], RenewingLease]) -> None:
+    one = leases("one")
+    wait_for(lambda: one.held, GENEROUS)
+    two = leases("two")
+    first = ServiceLease.objects.get(name=LEASE).renewed_at
+    wait_for(lambda: ServiceLease.objects.get(name=LEASE).renewed_at != first, GENEROUS, "it is renewed")
+    assert one.held
+    assert not two.held
+    assert (one.term, two.term) == (1, 0)
+
+
+def test_a_lease_that_is_put_down_is_taken_over_without_waiting_for_its_end(
+    leases: Callable[[str], RenewingLease],
+) -> None:
+    one = leases("one")
+    wait_for(lambda: one.held, GENEROUS)
+    two = leases("two")
+    one.stop()
+    assert not one.held
+    wait_for(lambda: two.held, GENEROUS)
+    assert two.term == one.term + 1
+
+
+def test_a_holder_that_stops_renewing_is_replaced_in_time(
+    leases: Callable[[str], RenewingLease], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Like a killed or a stalled process: it does not release, it only renews no more."""
+    one = leases("one")
+    wait_for(lambda: one.held, GENEROUS)
+    two = leases("two")
+    monkeypatch.setattr(one, "_renew", lambda: False)
+    stopped = time.monotonic()
+    held_together = []
+
+    def handed_over() -> bool:
+        held_together.append(one.held and two.held)
+        return two.held
+
+    wait_for(handed_over, GENEROUS, "nobody took over")
+    took = time.monotonic() - stopped
+    # From the last renewal: the lease, and the standby's pace; the deadline is generous because machines are busy.
+    assert took < (limits.LEADER_LEASE + limits.LEADER_RENEWAL).total_seconds() + 0.5
+    assert not any(held_together), "never two leaders, by the word of each"
+    assert two.term == 2
+
+
+def test_the_owner_of_epochs_differs_in_every_term(leases: Callable[[str], RenewingLease]) -> None:
+    one = leases("one")
+    wait_for(lambda: one.held, GENEROUS)
+    assert one.owner == "one:1"

@@ -1,0 +1,110 @@
+"""`manage.py vault_status` from outside: the agreed structure, and what nobody looks at is Unknown."""
+
+import json
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from nodes.models import AppService, ServiceLease, Vault, VaultNode
+from nodes.models.service import SERVICE_NAME
+from replication.core.roles import NodeStatus
+from replication.core.version import VERSION
+from replication.stores.applications import note_application, own_addresses
+from replication.stores.leases import acquire
+from replication.stores.status import STALE_AFTER_SECONDS, vault_status
+from replication.stores.threads import DatabaseThread
+from tests.stores.conftest import holder
+
+pytestmark = pytest.mark.django_db(transaction=True)
+A, B = "a" * 32, "b" * 32
+
+
+def watched(vault: Vault) -> None:
+    """A leader looks, and the vault is lossless."""
+    acquire(SERVICE_NAME, holder("one"), answers={A: 0.1, B: 0.3})
+    AppService.objects.filter(name=SERVICE_NAME).update(started_on=timezone.now())
+    Vault.objects.filter(pk=vault.pk).update(epoch=7, primary=A, promotable=B, reason="every write is also on b")
+    VaultNode.objects.filter(pk=A).update(status=NodeStatus.MASTER, current_role="Primary-1")
+    VaultNode.objects.filter(pk=B).update(status=NodeStatus.CATCHING_UP, status_detail="7 s", current_role="Fallback-1")
+
+
+def seen_of_it(now: Any = None) -> dict[str, Any]:
+    return next(v for v in vault_status(now)["vaults"] if v["name"] == "Tested vault")
+
+
+def test_the_agreed_structure(vault: Vault) -> None:
+    watched(vault)
+    seen = seen_of_it()
+    assert {k: v for k, v in seen.items() if k != "nodes"} == {
+        "name": "Tested vault",
+        "state": "lossless",
+        "primary": "a.example",
+        "epoch": 7,
+        "acker": "b.example",
+        "reason": "every write is also on b",
+    }
+    a, b = seen["nodes"]
+    assert 0.1 <= a.pop("age_seconds") < 60
+    assert a == {
+        "hostname": "a.example",
+        "ip": "127.0.31.1",
+        "system_role": "Primary",
+        "current_role": "Primary-1",
+        "status": "Master",
+        "active": True,
+    }
+    assert b["status"] == "Slave – Catching up (7 s behind)"
+
+
+def test_a_new_vault(vault: Vault) -> None:
+    seen = seen_of_it()
+    assert (seen["state"], seen["primary"], seen["acker"]) == ("new", None, None)
+
+
+def test_what_nobody_looks_at_is_unknown(vault: Vault) -> None:
+    watched(vault)
+    later = timezone.now() + timedelta(seconds=STALE_AFTER_SECONDS + 1)
+    seen = seen_of_it(later)
+    assert {n["status"] for n in seen["nodes"]} == {"Unknown"}
+    assert {n["age_seconds"] for n in seen["nodes"]} == {None}
+    assert "no service worker runs" in seen["reason"]
+
+
+def test_a_stopped_service_looks_at_nothing_but_knows_who_is_inactive(vault: Vault) -> None:
+    watched(vault)
+    AppService.objects.filter(name=SERVICE_NAME).update(started_on=None)
+    VaultNode.objects.filter(pk=B).update(status=NodeStatus.INACTIVE, active=False)
+    seen = seen_of_it()
+    assert seen["reason"] == "the service is stopped"
+    assert [n["status"] for n in seen["nodes"]] == ["Unknown", "Inactive"]
+
+
+def test_a_deleted_node_is_not_shown(vault: Vault) -> None:
+    VaultNode.objects.filter(pk=B).update(removed_at=timezone.now())
+    assert [n["hostname"] for n in seen_of_it()["nodes"]] == ["a.example"]
+
+
+def test_the_structure_is_plain_json(vault: Vault) -> None:
+    watched(vault)
+    out = StringIO()
+    call_command("vault_status", "--json", stdout=out)
+    assert "Tested vault" in {v["name"] for v in json.loads(out.getvalue())["vaults"]}
+
+
+def test_this_host_registers_itself_once(thread: DatabaseThread, vault: Vault) -> None:
+    import asyncio
+
+    from django.conf import settings
+
+    from nodes.models import ApplicationNode
+
+    for _ in range(2):
+        asyncio.run(note_application(thread))
+    (row,) = ApplicationNode.objects.filter(hostname=settings.HOST_NAME)
+    assert row.version == VERSION
+    assert row.addresses == own_addresses()
+    assert ServiceLease.objects.count() == 0
