@@ -175,6 +175,15 @@ class VaultHost:
             agent.wait()
             raise AssertionError(f"the agent of {self.hostname} did not end:\n{self.log()}") from None
 
+    def wait_agent_ended(self) -> None:
+        """It was told to end by itself, for instance by a purge."""
+        agent, self.agent = self.agent, None
+        assert agent is not None, "the agent does not run"
+        assert agent.wait(GONE_SECONDS) == 0, self.log()
+
+    def config_exists(self) -> bool:
+        return (self.home / "agent.json").exists()
+
     def destroy(self) -> None:
         """Whatever still runs for this home is killed."""
         if self.agent is not None:
