@@ -65,9 +65,11 @@ class LocalSession:
                     wire.shutdown(socket.SHUT_RDWR)
 
     def ready(self) -> None:
-        """Take back an abort: the next statement may run."""
+        """Take back an abort: the next statement may run, on a new connection."""
         with self._lock:
-            self._aborted = False
+            aborted, self._aborted = self._aborted, False
+        if aborted:
+            self.close()
 
     def close(self) -> None:
         with self._lock:

@@ -20,7 +20,14 @@ from replication.core.vault_ports import (
 )
 
 from .base import Row, Session
-from .mariadb_settings import CONNECT_RETRY_S, HEARTBEAT_PERIOD_S, REQUIRED, drifted
+from .mariadb_settings import (
+    AT_BOOT,
+    CONNECT_RETRY_S,
+    HEARTBEAT_PERIOD_S,
+    RELAY_LOG_SYNC_ACKER,
+    REQUIRED,
+    drifted,
+)
 
 ACCOUNT_PREFIX: Final = "vha_"
 REPLICATION_SLAVE_BIT: Final = 1 << 19
@@ -113,8 +120,10 @@ class MariaDb:
         return _switches(self._variables(), self._status())
 
     def drift(self) -> tuple[str, ...]:
-        names = ", ".join(f"@@GLOBAL.{name} AS {name}" for name in REQUIRED)
-        return drifted(dict(self.session.rows(f"SELECT {names}")[0]))  # noqa: S608  # names from our own table
+        asked = (*REQUIRED, "sync_relay_log", "rpl_semi_sync_slave_enabled")
+        names = ", ".join(f"@@GLOBAL.{name} AS {name}" for name in asked)
+        found = dict(self.session.rows(f"SELECT {names}")[0])  # names from our own table
+        return drifted(found, acknowledging=bool(int(found["rpl_semi_sync_slave_enabled"])))
 
     def _variables(self) -> Row:
         return self.session.rows(
@@ -142,7 +151,12 @@ class MariaDb:
         self.session.run("SET GLOBAL rpl_semi_sync_master_enabled = %s", int(on))
 
     def set_acknowledging(self, on: bool) -> None:
+        """The flag, and the flushes that make an acknowledgement worth something: on before it, off after it."""
+        if on:
+            self.session.run("SET GLOBAL sync_relay_log = %s", RELAY_LOG_SYNC_ACKER)
         self.session.run("SET GLOBAL rpl_semi_sync_slave_enabled = %s", int(on))
+        if not on:
+            self.session.run("SET GLOBAL sync_relay_log = %s", AT_BOOT["sync_relay_log"])
 
     def set_server_id(self, server_id: int) -> None:
         # The open session would go on writing under the old id.

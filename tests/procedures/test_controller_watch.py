@@ -1,13 +1,11 @@
 """The service's loop in virtual time: what it sees, when it acts, and when it leaves things alone.
 
-Proves: times to failover and to solo; that a new leader acts without having known the primary; that a stopped service applies
-wishes, leaves nobody waiting and does nothing else; that who lost the lease sends nothing more; back-off and pre-emption.
+Proves: times to failover and to solo; that a new leader acts without having known the primary; that who lost the lease sends
+nothing more; back-off and pre-emption. Start, Stop and wishes: test_controller_wishes.py.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from itertools import count
 
 import pytest
 
@@ -15,66 +13,12 @@ from replication.core import limits
 from replication.core.commands import Verb
 from replication.core.errors import StepFailed
 from replication.core.roles import NodeStatus, OrderKind, ProcessState
-from replication.procedures.controller.heartbeat import LINGER, PACE, Heartbeat
-from tests.builders import id_of
+from replication.procedures.controller.heartbeat import PACE
+from tests.procedures.leading import A, B, lead, pair, put_down, story, until
 from tests.procedures.virtual_time import VirtualLoop, play
 from tests.procedures.world import Controller, Scene, takes_over
 
-A, B, C = id_of("a"), id_of("b"), id_of("c")
 SILENCE = limits.SILENCE_LIMIT.total_seconds()
-
-
-def pair(*followers: str) -> Scene:
-    scene = Scene("a", "b", *followers)
-    scene.lossless_pair(*followers)
-    return scene
-
-
-def lead(controller: Controller) -> Heartbeat:
-    """Start the service of this process."""
-    ids = count()
-    heartbeat = Heartbeat(controller.world, controller, controller, lambda: f"operation {next(ids)}")
-    controller.task = asyncio.ensure_future(heartbeat.run())  # type: ignore[attr-defined]  # for `put_down`
-    return heartbeat
-
-
-async def put_down(controller: Controller) -> None:
-    controller.task.cancel()  # type: ignore[attr-defined]  # set by `lead`
-    await asyncio.gather(controller.task, return_exceptions=True)  # type: ignore[attr-defined]  # set by `lead`
-
-
-async def until(condition: Callable[[], object], within: float, what: str = "") -> float:
-    """Seconds of virtual time until the condition holds."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    while not condition():
-        assert loop.time() - began < within, f"not within {within} s: {what}"
-        await asyncio.sleep(0.005)
-    return loop.time() - began
-
-
-def story(
-    scenes: Callable[[], Scene] = pair,
-) -> Callable[[Callable[[Scene, Controller], Awaitable[None]]], Callable[[], None]]:
-    """A test whose scene has been watched by a leader for five seconds."""
-
-    def decorate(told: Callable[[Scene, Controller], Awaitable[None]]) -> Callable[[], None]:
-        def test() -> None:
-            async def play_it() -> None:
-                scene = scenes()
-                one = Controller(scene)
-                lead(one)
-                await asyncio.sleep(5)
-                await told(scene, one)
-                if not one.dead and not one.task.done():  # type: ignore[attr-defined]  # set by `lead`
-                    await put_down(one)
-
-            play(play_it)
-
-        test.__doc__ = told.__doc__
-        return test
-
-    return decorate
 
 
 @story()
@@ -228,107 +172,18 @@ async def test_a_busy_moment_is_no_alarm_with_a_long_interval(scene: Scene, one:
 
 @story()
 async def test_a_stalled_controller_accuses_nobody(scene: Scene, one: Controller) -> None:
+    """It did not run for half a minute, and the primary's last answer was late when it stopped."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    for _ in range(3):
-        loop.now += 30
-        await asyncio.sleep(1)
-    assert scene.claims == 0
-
-
-# --- Start, Stop, wishes
-
-
-@story()
-async def test_a_stopped_service_goes_solo_and_then_does_nothing(scene: Scene, one: Controller) -> None:
-    scene.running = False
-    await until(lambda: scene["a"].order is OrderKind.SOLO, 2 * PACE.total_seconds())
-    await until(lambda: not scene.noted_running, 5)
-    await asyncio.sleep(5)
-    before = len(scene.sent)
-    scene["a"].set(process=ProcessState.DEAD)
-    await asyncio.sleep(30)
-    assert len(scene.sent) == before
-    assert not scene["b"].open
-
-
-@story()
-async def test_a_stopped_service_that_cannot_reach_the_primary_tells_it_when_it_can(
-    scene: Scene, one: Controller
-) -> None:
     scene["a"].set(reachable=False)
-    await asyncio.sleep(2)
-    scene.running = False
-    await asyncio.sleep(30)
-    assert scene.row.promotable == B, "kept for the next start"
+    await asyncio.sleep(0.3)
+    loop.now += 30
+    await asyncio.sleep(2 * limits.TICK.total_seconds())
+    (watch,) = one.heartbeat.watches.values()  # type: ignore[attr-defined]  # set by `lead`
+    assert watch.sights[A].silence < limits.SILENCE_LIMIT
     scene["a"].set(reachable=True)
-    await until(lambda: scene["a"].order is OrderKind.SOLO, 5)
-    assert scene.row.promotable == ""
-
-
-@story()
-async def test_a_stopped_service_does_not_look_away_before_the_primary_was_told(scene: Scene, one: Controller) -> None:
-    """The row says solo already, but the order did not arrive: commits would hang for ever with the next loss of the acker."""
-    scene["a"].fails[Verb.SOLO].append(StepFailed("a", "solo", "sql", "not now"))
-    scene["a"].slow[Verb.SOLO] = 3.0
-    scene.running = False
-    await until(lambda: scene["a"].order is OrderKind.SOLO, 20)
-
-
-@story()
-async def test_a_wish_made_while_the_service_is_stopped_is_carried_out(scene: Scene, one: Controller) -> None:
-    scene.running = False
-    await asyncio.sleep(5)
-    scene.wish("b", active=False)
-    await until(lambda: scene.nodes[B].detached, 2)
-    assert scene["b"].source == ""
-    assert scene["a"].order is OrderKind.SOLO
-    await asyncio.sleep(1)
-    scene.wish("b", active=True)
-    await until(lambda: scene["b"].streams, 2)
     await asyncio.sleep(10)
-    assert scene.row.promotable == "", "lossless again only when it is started"
-    scene.running = True
-    await until(lambda: scene.row.promotable == B, 5)
-
-
-@story(lambda: pair("c"))
-async def test_a_wish_is_carried_out_once(scene: Scene, one: Controller) -> None:
-    """The inventory is read twice a second: what was done since must not be done again."""
-    scene.wish("c", active=False)
-    await asyncio.sleep(5)
-    assert scene.verbs(Verb.DETACH) == [(Verb.DETACH, "c")]
-    scene.wish("c", active=True, resync_wanted=True)
-    await asyncio.sleep(5)
-    assert scene.verbs(Verb.FOLLOW) == [(Verb.FOLLOW, "c")]
-    scene.wish("c", active=False, removed=True)
-    await asyncio.sleep(5)
-    assert len(scene.verbs(Verb.DETACH)) == 2
-    assert C not in scene.nodes
-
-
-@story()
-async def test_a_node_added_later_is_watched_and_follows(scene: Scene, one: Controller) -> None:
-    scene.agents[C] = type(scene["a"])("c", scene)
-    scene.nodes[C] = Scene("c").nodes[C]
-    await until(lambda: scene["c"].streams, 3)
-    assert scene.row.promotable == B
-
-
-@story()
-async def test_run_now_is_answered_with_a_full_pass(scene: Scene, one: Controller) -> None:
-    scene.run_wanted = True
-    await until(lambda: not scene.run_wanted, 3 * PACE.total_seconds())
-
-
-@story()
-async def test_start_and_stop_are_noted(scene: Scene, one: Controller) -> None:
-    assert scene.noted_running
-    scene.running = False
-    await until(lambda: not scene.noted_running, LINGER.total_seconds() + 2)
-
-
-# --- who may act
+    assert scene.claims == 0
 
 
 @story()
@@ -380,6 +235,7 @@ async def test_a_metadata_database_that_cannot_be_read_changes_nothing(scene: Sc
     claims = scene.claims
     await asyncio.sleep(20)
     assert scene.claims == claims, "what was read before must not undo what was done since"
+    assert scene.refused_claims == 0, "nor lead to claims on a row that is long gone"
     scene.readable = True
     scene["b"].set(process=ProcessState.UP, tainted=True)
     await until(lambda: scene.row.promotable == B, 10)
@@ -395,15 +251,6 @@ async def test_what_fails_is_tried_again_later_and_later_and_said_once(scene: Sc
     assert 4 <= tries <= 2 + 120 / limits.RETRY_MAX.total_seconds() + 5
     assert len([text for _, text in scene.events if "disk is full" in text]) == 1
     assert scene.row.promotable == B, "the vault stays lossless beside it"
-
-
-@story(lambda: pair("c"))
-async def test_an_operators_wish_does_not_wait_for_the_back_off(scene: Scene, one: Controller) -> None:
-    scene["c"].fails[Verb.FOLLOW].extend([StepFailed("c", "follow", "disk", "the disk is full")] * 99)
-    scene["c"].set(source="")
-    await asyncio.sleep(60)
-    scene.wish("c", active=False)
-    await until(lambda: scene.nodes[C].detached, 2)
 
 
 @story(lambda: pair("c"))

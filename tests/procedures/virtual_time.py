@@ -7,16 +7,22 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+MOST_ROUNDS = 20_000
 
 
 class _SkippingSelector(selectors.SelectSelector):
     """Never waits: it tells the loop how long it would have."""
 
     loop: "VirtualLoop"
+    busy = 0
+    """Rounds since time last moved."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise RuntimeError("everybody waits for ever: a liveness bug")
+        self.busy = 0 if timeout > 0 else self.busy + 1
+        if self.busy > MOST_ROUNDS:
+            raise RuntimeError("something goes round and round and never waits: a hot loop")
         self.loop.now += max(timeout, 0.0)
         return []
 

@@ -166,16 +166,22 @@ def _check_stream(work: Work, replica: ReplicaStatus) -> None:
 
 
 def acker(work: Work) -> Mapping[str, Any]:
-    """Acknowledge from now on: the flag, and a receiver that has connected with it, while the applier runs."""
+    """Acknowledge from now on. 1 the flag; 2 a receiver that has connected with it, while the applier runs; 3 everything
+    that came before is applied, and so durable: only what comes from here on is flushed before it is acknowledged."""
     db = work.ports.database
     replica = db.replica()
     if replica is None or not replica.streaming or not replica.applier:
         raise work.refusal("not-following", "it does not follow, so it cannot acknowledge")
     db.set_acknowledging(True)
     if not db.switches().stream_acknowledges:
-        db.stop_receiver()
-        db.start_receiver()
-    work.wait_switches(lambda now: now.stream_acknowledges, "not-streaming", "its stream did not come back")
+        with work.step("reconnect"):
+            db.stop_receiver()
+            db.start_receiver()
+            work.wait_switches(lambda now: now.stream_acknowledges, "not-streaming", "its stream did not come back")
+    before = db.replica()
+    with work.step("apply"):
+        if before is not None and not db.wait_applied(before.gtid_io_pos, work.left()):
+            raise work.refusal("behind", "it does not keep up with what it receives")
     return {}
 
 
