@@ -43,6 +43,9 @@ def clean_address(text: str) -> str:
         raise ValidationError(_ADDRESS) from None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id and not address.is_link_local:
+        # "2001:db8::1%eth0" would be a second spelling of the same address.
+        raise ValidationError(_ADDRESS)
     if address.is_unspecified:
         raise ValidationError(_("This address means “any address”: enter the one of the vault host."))
     if address.is_multicast:

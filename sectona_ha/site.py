@@ -42,6 +42,12 @@ class ConsoleSite(AdminSite):
             return HttpResponseRedirect(reverse("admin:nodes_vaultnode_changelist"))
         return super().index(request, extra_context)
 
+    def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """A poll or popup whose session has ended reloads the whole page: its answer would be shown inside the list."""
+        if getattr(request, "htmx", False):
+            return HttpResponse(headers={"HX-Refresh": "true"})
+        return super().login(request, extra_context)
+
     @staticmethod
     def _menu(request: HttpRequest) -> list[tuple[Any, list[tuple[Any, list[Item]]]]]:
         """The left menu with what this user may see; empty groups are left out."""

@@ -27,6 +27,7 @@ from MySQLdb.cursors import DictCursor
 from replication import certificates
 from replication.agent import config as agent_config
 from replication.agent.config import AgentConfig
+from replication.agent.firewall import NftCut
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StaleEpoch, StepFailed
@@ -190,10 +191,11 @@ class VaultHost:
             self.agent.kill()
             self.agent.wait()
             self.agent = None
-        if self.home.exists():
-            with contextlib.suppress(agent_config.ConfigError):
-                shutil.rmtree(self.config.run_dir, ignore_errors=True)
         wait_for(self._nothing_runs, GONE_SECONDS, lambda: f"processes of {self.home} end: {self.processes()}")
+        with contextlib.suppress(agent_config.ConfigError):  # purged, or never made
+            config = self.config
+            shutil.rmtree(config.run_dir, ignore_errors=True)
+            NftCut(config.agent_id, config.database_port, wanted=config.cut == "auto").remove()
 
     def _nothing_runs(self) -> bool:
         found = self.processes()

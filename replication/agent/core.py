@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -29,9 +30,10 @@ from replication.agent.revival import Revival
 from replication.agent.state import StateDamaged, StateFile, load
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
+from replication.core.errors import StepFailed
 from replication.core.report import PROTOCOL, NodeReport
-from replication.core.roles import ProcessState
-from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, StateError
+from replication.core.roles import OrderKind, ProcessState
+from replication.core.vault_ports import SERVER_ID_MAX, AgentState, DatabaseError, Ports, StateError
 from replication.core.version import VERSION
 from replication.dialects.mariadb import Client, MariaDb, PkiFiles
 from replication.procedures.vault.verbs import perform
@@ -66,7 +68,8 @@ def fresh_server_id(used: Sequence[int]) -> int:
 class VaultAgent:
     def __init__(self, config: AgentConfig) -> None:
         self.config = config
-        self._version = 0
+        self._version = time.time_ns() // 1_000_000  # an earlier agent's number must not look like ours
+        self._version_lock = threading.Lock()
         self._verb = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
@@ -74,11 +77,12 @@ class VaultAgent:
         self.state = StateFile(config.state_file, AgentState())
         self.process = Mariadbd(config, self.state, self._bump)
         self.firewall = NftCut(config.agent_id, config.database_port, wanted=config.cut == "auto")
-        self.observer = Observer(config, self.process.answered, self._bump)
+        self.observer = Observer(config, self.process.answered, self._bump, lambda: self.process.handle)
         self._session = LocalSession(config.socket, read_seconds=VERB_READ_SECONDS, server=lambda: self.process.handle)
         self._verbs = ThreadPoolExecutor(1, thread_name_prefix="verbs")
         self._fences = ThreadPoolExecutor(1, thread_name_prefix="fence")
         self._busy = threading.Lock()
+        self._running: Command | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -117,10 +121,24 @@ class VaultAgent:
     def _prepare_database(self) -> None:
         self.process.check_installed()
         if self.process.attach():
+            self._close_what_must_not_be_open()
             return
         self.process.check_port()
         if not self.config.data_dir.is_dir():
             self.process.install()
+
+    def _close_what_must_not_be_open(self) -> None:
+        """An earlier agent may have ended between an order and its deed, or the order may be lost (rules 11, 12)."""
+        state = self.state.read()
+        if state.order_kind is not OrderKind.NONE:
+            return
+        try:
+            closed = not state.fenced and self._database().switches().read_only
+        except DatabaseError:
+            return  # it is starting, and so it is closed; or it hangs, and whoever follows or fences it kills it
+        if not closed:
+            log.warning("mariadbd is open without an order to be primary: it is killed and starts closed")
+            self.process.kill()
 
     def _read_certificate(self) -> None:
         certificate = certificates.load(self.config.pki_dir / "cert.pem")
@@ -135,6 +153,7 @@ class VaultAgent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.observer.end()
+        self.process.end()
         self._session.abort()
         loop = asyncio.get_running_loop()
         for pool in (self._verbs, self._fences):
@@ -150,11 +169,13 @@ class VaultAgent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        self._remember()
         loop = asyncio.get_running_loop()
         if not self.process.running():
             self.process.attach()
+        self.process.end()
+        # A start may be under way on the verbs' thread: it ends with the process, or is seen by the second kill.
         await loop.run_in_executor(None, self.process.kill)
+        await loop.run_in_executor(self._verbs, self.process.kill)
         self.firewall.remove()
         for directory in (self.config.data_dir, self.config.salvage_dir, self.config.log_dir):
             shutil.rmtree(directory, ignore_errors=True)
@@ -168,7 +189,6 @@ class VaultAgent:
         while True:
             if self.process.look():
                 log.warning("mariadbd has died")
-                self.observer.forget()
                 self.revival.died(expected=self.process.expected_death)
             elif self.observer.late_for() > limits.PING_DEADLINE.total_seconds():
                 self.process.late()
@@ -179,7 +199,10 @@ class VaultAgent:
         assert self._loop is not None
         while True:
             if self.revival.due(verb_runs=bool(self._verb)):
-                await self._loop.run_in_executor(self._verbs, self.revival.revive)
+                try:
+                    await self._loop.run_in_executor(self._verbs, self.revival.revive)
+                except Exception:  # whatever it was: the next try may succeed, a task that has ended never does
+                    log.exception("bringing mariadbd back failed")
             await asyncio.sleep(0.05)
 
     # --- verbs ----------------------------------------------------------------------------------------------------
@@ -202,27 +225,43 @@ class VaultAgent:
 
     async def execute(self, verb: Verb, command: Command) -> Answer:
         """Carry out one command. Raises StaleEpoch, StepFailed, or ValueError for bad arguments."""
-        loop = asyncio.get_running_loop()
         if verb is Verb.FENCE:
-            answer = await loop.run_in_executor(
-                self._fences, perform, self._ports(), self.config.hostname, verb, command
-            )
-            self._session.abort()
-            self._session.ready()
-            return answer
-        overdue = loop.call_later(command.deadline, self._session.abort)
-        try:
-            return await loop.run_in_executor(self._verbs, self._perform, verb, command)
-        finally:
-            overdue.cancel()
-            self._session.ready()
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._fences, perform, self._ports(), self.config.hostname, verb, command)
+        waiting = self._verbs.submit(self._perform, verb, command, time.monotonic())
+        answer = asyncio.wrap_future(waiting)
+        await asyncio.wait({answer}, timeout=command.deadline)
+        if not answer.done():
+            if waiting.cancel():
+                text = (
+                    f"it was busy with {self._verb or 'starting its database'} until the time for this command was over"
+                )
+                raise StepFailed(self.config.hostname, verb.value, "busy", text)
+            self._break_off(command)
+        return await answer
 
-    def _perform(self, verb: Verb, command: Command) -> Answer:
+    def _break_off(self, command: Command) -> None:
+        """End the statement of this command, and of no other, if it still runs."""
+        with self._busy:
+            if self._running is command:
+                self._session.abort()
+
+    def _perform(self, verb: Verb, command: Command, received: float) -> Answer:
+        with self._busy:
+            self._running = command
+            self._session.ready()
         self._verb = verb.value
         self._bump()
+        left = max(0.0, command.deadline - (time.monotonic() - received))
         try:
-            return perform(self._ports(), self.config.hostname, verb, command)
+            answer = perform(self._ports(), self.config.hostname, verb, replace(command, deadline=left))
+            if verb in SWITCHING:
+                self.revival.directed()
+            return answer
         finally:
+            with self._busy:
+                self._running = None
+                self._session.ready()
             if verb in SWITCHING and self.process.phase is ProcessState.UP:
                 self.observer.catch_up()  # no report after the answer may say how it was before
             self._verb = ""
@@ -232,7 +271,8 @@ class VaultAgent:
 
     def _bump(self) -> None:
         """Something changed that a long poll should report at once. From any thread."""
-        self._version += 1
+        with self._version_lock:
+            self._version += 1
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is gone when the agent ends
@@ -276,7 +316,7 @@ class VaultAgent:
             primary_order_epoch=state.primary_order_epoch,
             process=phase,
             tainted=state.tainted,
-            quarantine=state.quarantine,
+            quarantine=state.quarantine or ("" if self.process.running() else self.revival.gave_up),
             needs_rebuild=state.needs_rebuild,
             verb=self._verb,
             address_kind=self._address_kind,

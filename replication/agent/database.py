@@ -19,6 +19,8 @@ CONNECT_SECONDS: Final = 2
 LOST: Final = frozenset({2002, 2003, 2006, 2013, 2055, 4031})
 """Client errors after which the connection is of no use any more."""
 
+OVER: Final = "the time for this command is over"
+
 
 def local_user() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
@@ -65,7 +67,8 @@ class LocalSession:
                     wire.shutdown(socket.SHUT_RDWR)
 
     def ready(self) -> None:
-        """Take back an abort: the next statement may run, on a new connection."""
+        """Take back an abort: the next statement may run, on a new connection. Only on the thread that runs statements:
+        a connection must not be closed under a statement."""
         with self._lock:
             aborted, self._aborted = self._aborted, False
         if aborted:
@@ -81,7 +84,7 @@ class LocalSession:
     def _open(self) -> Any:
         with self._lock:
             if self._aborted:
-                raise DatabaseError(0, "the time for this command is over")
+                raise DatabaseError(0, OVER)
         server = self._server()
         if self._connection is not None and self._connected_to is not server:
             self.close()
@@ -99,6 +102,8 @@ class LocalSession:
         )
         with self._lock:
             self._connection, self._connected_to = connection, server
+            if self._aborted:  # while it connected, when there was nothing yet to break off
+                raise DatabaseError(0, OVER)
         return connection
 
     def _failed(self, error: Any) -> DatabaseError:
@@ -106,4 +111,4 @@ class LocalSession:
         text = str(error.args[1]) if len(error.args) > 1 else str(error)
         if code in LOST or code == 0:
             self.close()
-        return DatabaseError(code, text)
+        return DatabaseError(0, OVER) if self._aborted else DatabaseError(code, text)

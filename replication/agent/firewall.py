@@ -59,8 +59,8 @@ class NftCut:
 
     def remove(self) -> None:
         """Leave nothing behind in the kernel. Never raises."""
-        if self._armed:
-            self._nft(f"delete table {self.table}")
+        if self.wanted and self.nft is not None:
+            self._nft(f"delete table {self.table}")  # also one that an earlier agent made
             self._armed = False
 
     def _nft(self, commands: str) -> bool:

@@ -3,7 +3,7 @@
 A hung statement must not stop the clock: the deadline is kept by whoever reads `late_for`, from two timestamps.
 """
 
-import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +20,11 @@ from replication.core.report import DatabaseReport
 from replication.core.vault_ports import DatabaseError
 from replication.dialects.mariadb import MariaDb, Observation, PkiFiles
 
+log = logging.getLogger(__name__)
+
 READ_SECONDS: Final = 10
+STUCK: Final = timedelta(seconds=0.5)
+"""Commits that have waited for so long are told at once: a controller with a long interval must hear of it."""
 CATCH_UP: Final = timedelta(milliseconds=100)
 """How long an answer waits for a look that is newer than the question."""
 
@@ -35,40 +39,51 @@ class Ages:
 
 
 class Observer(threading.Thread):
-    """`changed` is called, on this thread, when something changed that a controller wants to know at once."""
+    """`changed` is called, on this thread, when something changed that a controller wants to know at once.
 
-    def __init__(self, config: AgentConfig, answered: Callable[[], None], changed: Callable[[], None]) -> None:
+    server: tells one run of mariadbd from the next; what was seen of the last one is never told of this one.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        answered: Callable[[], None],
+        changed: Callable[[], None],
+        server: Callable[[], object],
+    ) -> None:
         super().__init__(name="observer", daemon=True)
         pki = config.pki_dir
         files = PkiFiles(ca=str(pki / "ca.pem"), cert=str(pki / "cert.pem"), key=str(pki / "key.pem"))
-        self._session = LocalSession(config.socket, read_seconds=READ_SECONDS)
+        self._session = LocalSession(config.socket, read_seconds=READ_SECONDS, server=server)
         self._database = MariaDb(self._session, files)
         self._data_dir = config.data_dir
-        self._answered, self._changed = answered, changed
+        self._answered, self._changed, self._server = answered, changed, server
         self._ending = False
         self._turn = threading.Condition()
         self._hurry = False
         self._asked = self._came = self._looked_from = 0.0
         self._seen: Observation | None = None
+        self._seen_of: object = None
         self._ages = Ages()
         self._drift: tuple[str, ...] = ()
         self._drift_at = 0.0
+        self._told_stuck = False
 
     def late_for(self) -> float:
         """Seconds that an answer is outstanding; 0 when none is."""
         asked, came = self._asked, self._came
         return time.monotonic() - asked if asked > came else 0.0
 
-    def forget(self) -> None:
-        """The process is gone: what was seen of it says nothing about the next one."""
-        self._seen, self._ages = None, Ages()
-
     def run(self) -> None:
         while not self._ending:
             self._asked = time.monotonic()
-            with contextlib.suppress(DatabaseError):  # the process watch says what is wrong with it
+            try:
                 self._look()
                 self._answered()
+            except DatabaseError:
+                pass  # the process watch says what is wrong with it
+            except Exception:  # an answer that makes no sense must not end the looking
+                log.exception("the database's answer cannot be understood")
             with self._turn:
                 self._came = time.monotonic()
                 self._looked_from = self._asked
@@ -92,20 +107,25 @@ class Observer(threading.Thread):
         self._session.abort()
 
     def _look(self) -> None:
+        server = self._server()
         seen = self._database.observe()
         now = time.monotonic()
+        if server is not self._seen_of:
+            self._seen, self._ages, self._seen_of, self._drift_at = None, Ages(), server, 0.0
         if now - self._drift_at > limits.SETTINGS_CHECK.total_seconds():
             self._drift, self._drift_at = self._database.drift(), now
         before = self._seen
         self._ages = _aged(self._ages, before, seen, now)
         self._seen = seen
-        if before is None or _striking(before) != _striking(seen):
+        stuck = _stuck(self._ages, now)
+        if before is None or _striking(before) != _striking(seen) or stuck != self._told_stuck:
+            self._told_stuck = stuck
             self._changed()
 
     def report(self) -> DatabaseReport | None:
         """What was seen last, with the ages as of now."""
         seen, ages, now = self._seen, self._ages, time.monotonic()
-        if seen is None:
+        if seen is None or self._seen_of is not self._server():
             return None
         replica, switches, positions = seen.replica, seen.switches, seen.positions
         return DatabaseReport(
@@ -141,6 +161,10 @@ class Observer(threading.Thread):
 
 def _since(moment: float | None, now: float) -> float:
     return 0.0 if moment is None else round(now - moment, 3)
+
+
+def _stuck(ages: Ages, now: float) -> bool:
+    return ages.stuck_since is not None and now - ages.stuck_since > STUCK.total_seconds()
 
 
 def _aged(ages: Ages, before: Observation | None, seen: Observation, now: float) -> Ages:

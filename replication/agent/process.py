@@ -46,6 +46,9 @@ class Mariadbd:
         self.started_at = 0.0
         self.expected_death = False
         """We killed it ourselves; not a crash."""
+        self.died_in_service = False
+        """It had answered before it died; one that does not even start says nothing new by dying again."""
+        self._ending = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.RLock()
 
@@ -117,8 +120,13 @@ class Mariadbd:
             return False
         if not handle.dying():
             return False
+        self.died_in_service = self.phase is not ProcessState.STARTING
         self._set(ProcessState.DEAD)
         return True
+
+    def end(self) -> None:
+        """The agent ends: whoever waits for a start gives up. mariadbd itself is left alone."""
+        self._ending.set()
 
     def answered(self) -> None:
         """SQL has answered."""
@@ -249,7 +257,8 @@ class Mariadbd:
                     return
                 if time.monotonic() >= until:
                     raise ProcessError("mariadbd is still starting; it may be recovering from a crash")
-                time.sleep(START_POLL_S)
+                if self._ending.wait(START_POLL_S):
+                    raise ProcessError("mariadbd is still starting while the agent ends")
         finally:
             session.close()
 

@@ -58,6 +58,8 @@ def remove_remains(config: AgentConfig) -> str:
     """
     for directory in (config.data_dir, config.salvage_dir, config.log_dir, config.run_dir, config.pki_dir):
         shutil.rmtree(directory, ignore_errors=True)
+    for half_made in config.home.glob("*.new"):
+        shutil.rmtree(half_made) if half_made.is_dir() else half_made.unlink()
     # The settings go last: as long as they are there, a purge that was interrupted can be repeated.
     for file in (config.my_cnf, config.state_file, config.pid_file, config.lock_file, config.config_file):
         file.unlink(missing_ok=True)

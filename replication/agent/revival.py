@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 
 CRASHES_MAX: Final = 5
 CRASHES_WITHIN: Final = timedelta(minutes=5)
-"""So many unasked restarts within so long: restarting does not help, a person has to look."""
+"""So many deaths in service within so long: restarting does not help, a person has to look."""
 RETRY: Final = timedelta(seconds=5)
+"""After a start that failed: a full disk or a taken port may be put right meanwhile."""
 START: Final = timedelta(minutes=10)
 """Crash recovery of a large database takes its time."""
 
@@ -30,7 +31,9 @@ class Revival:
 
     def __init__(self, state: State, process: Mariadbd, database: Database, at_start: AgentState) -> None:
         self.state, self.process, self.database = state, process, database
-        self._revivals: deque[float] = deque(maxlen=CRASHES_MAX)
+        self.gave_up = ""
+        """Why it is not restarted any more, as a sentence. Not persisted: starting the agent anew tries again."""
+        self._crashes: deque[float] = deque(maxlen=CRASHES_MAX)
         self._not_before = time.monotonic() + self._grace(at_start)
 
     @staticmethod
@@ -44,20 +47,40 @@ class Revival:
             self._not_before = now + RETRY.total_seconds()
             return
         self._not_before = now + self._grace(self.state.read())
+        if not self.process.died_in_service:
+            self._not_before += RETRY.total_seconds()
+            return
+        self._crashes.append(now)
+        if len(self._crashes) == CRASHES_MAX and now - self._crashes[0] <= CRASHES_WITHIN.total_seconds():
+            minutes = int(CRASHES_WITHIN.total_seconds() // 60)
+            self.gave_up = (
+                f"its database died {CRASHES_MAX} times within {minutes} minutes: "
+                f"read {self.process.error_log}, then restart its agent"
+            )
+            log.error("%s", self.gave_up)
+
+    def directed(self) -> None:
+        """A controller looks after this node and its order worked: deaths before it say nothing about the next one."""
+        self._crashes.clear()
+        self.gave_up = ""
 
     def due(self, *, verb_runs: bool) -> bool:
         state = self.state.read()
-        if self.process.running() or verb_runs or state.fenced or time.monotonic() < self._not_before:
+        if self.process.running() or verb_runs or state.fenced or self.gave_up or time.monotonic() < self._not_before:
             return False
         # A former primary that was told to stand back waits for FOLLOW, which may have to start it differently.
-        return state.order_kind is not OrderKind.NONE or state.primary_order_kind is OrderKind.NONE
+        return (
+            state.order_kind is not OrderKind.NONE
+            or state.primary_order_kind is OrderKind.NONE
+            or bool(state.quarantine)
+        )
 
     def revive(self) -> None:
         """Start closed, then reopen when the order says so. Failures are logged and tried again later."""
+        if not self.due(verb_runs=False):  # a verb came first and has seen to it
+            return
         self._not_before = time.monotonic() + RETRY.total_seconds()
         try:
-            if self._crash_loop():
-                return
             state = self.state.read()
             if state.source_host and not state.tainted:
                 # The relay log is thrown away at the next START SLAVE: what it had acknowledged may be in there only.
@@ -66,19 +89,6 @@ class Revival:
             self._reopen()
         except (ProcessError, DatabaseError, StateError) as error:
             log.warning("mariadbd did not come back, trying again: %s", error)
-
-    def _crash_loop(self) -> bool:
-        now = time.monotonic()
-        full = len(self._revivals) == CRASHES_MAX
-        if not full or now - self._revivals[0] > CRASHES_WITHIN.total_seconds():
-            self._revivals.append(now)
-            return False
-        if not self.state.read().quarantine:
-            minutes = int(CRASHES_WITHIN.total_seconds() // 60)
-            says = f"mariadbd died {CRASHES_MAX} times within {minutes} minutes: read its log, then purge or rebuild this node"
-            self.state.write(quarantine=says)
-            log.error("%s", says)
-        return True
 
     def _reopen(self) -> None:
         state = self.state.read()

@@ -56,9 +56,11 @@ class BringUp:
             self._wait(f"the agent of {host.hostname}", partial(readiness.agent_answers, plan, host))
         self._supervisor.start("web")
         self._supervisor.start("worker")
+        workers_began = time.monotonic()
         self._say("Starting the console and the workers …")
         self._wait("the console", lambda: readiness.web_answers(plan))
-        status = self._wait_for_the_vault(prepared["expect_lossless"])
+        self._wait("a service worker", lambda: readiness.service_answers(plan))
+        status = self._wait_for_the_vault(prepared["expect_lossless"], workers_began)
         credentials.write_private(plan.run_file, json.dumps(self._run_json(hosts), indent=2) + "\n")
         self._announce(status)
 
@@ -127,15 +129,21 @@ class BringUp:
                 raise CannotRun(f"{what} did not answer within {PART_SECONDS:g} s: see {self._plan.logs}.")
             self._signals.wait(0.1)
 
-    def _wait_for_the_vault(self, expect_lossless: bool) -> dict[str, Any] | None:
-        """Until the vault is lossless; not when an administrator's own wishes keep it from that."""
+    def _wait_for_the_vault(self, expect_lossless: bool, workers_began: float) -> dict[str, Any] | None:
+        """Until the vault is lossless; not when an administrator's own wishes keep it from that.
+
+        The published row outlives a run: right after a restart it still says lossless while both databases start. So
+        first the nodes themselves must do their work, and then what is recorded must come from this run's workers.
+        """
         assert self._supervisor is not None
         deadline = time.monotonic() + LOSSLESS_SECONDS
         while True:
             reap(except_for=self._supervisor.pid)
             self._supervisor.check()
+            at_work = readiness.pair_at_work(self._plan)
             status = readiness.vault_status(self._plan, self._environment)
-            if not expect_lossless or (status and status["state"] == "lossless"):
+            seen = status is not None and readiness.seen_within(status, time.monotonic() - workers_began)
+            if not expect_lossless or (at_work and seen and status and status["state"] == "lossless"):
                 return status
             if time.monotonic() > deadline:
                 self._say(f"The vault is not lossless after {LOSSLESS_SECONDS:g} s; the console says why.")
@@ -180,21 +188,21 @@ class BringUp:
 
 
 def environment(plan: Plan) -> dict[str, str]:
-    """What every program gets. What the caller has set stays; secrets travel as file names, never as values."""
-    given = dict(os.environ)
-    defaults = {
-        "VAULT_HA_REDIS_URL": f"unix://{plan.sockets / 'redis.sock'}",
-        "VAULT_HA_REDIS_PASSWORD_FILE": str(plan.secrets / "redis_password"),
-        "VAULT_HA_PKI_DIR": str(plan.pki),
-        "VAULT_HA_INSECURE_HTTP": "true",  # the console listens on loopback only
-        "VAULT_HA_HOST_NAME": "demo-controller",
-    }
+    """What every program gets. What the caller has set stays, but for what this run makes itself: its Redis, its
+    certificates, its console without TLS. Secrets travel as file names, never as values.
+    """
+    given = {name: value for name, value in os.environ.items() if name != "VAULT_HA_REDIS_PASSWORD"}
+    defaults = {"VAULT_HA_HOST_NAME": "demo-controller"}
     if "VAULT_HA_SECRET_KEY" not in given:
         defaults["VAULT_HA_SECRET_KEY_FILE"] = str(plan.secrets / "secret_key")
     return {
         **defaults,
         **given,
         "VAULT_HA_VAR": str(plan.var),
+        "VAULT_HA_REDIS_URL": f"unix://{plan.sockets / 'redis.sock'}",
+        "VAULT_HA_REDIS_PASSWORD_FILE": str(plan.secrets / "redis_password"),
+        "VAULT_HA_PKI_DIR": str(plan.pki),
+        "VAULT_HA_INSECURE_HTTP": "true",  # the console listens on loopback only
         "DJANGO_SETTINGS_MODULE": "sectona_ha.settings",
         "PYTHONUNBUFFERED": "1",
         MARK: str(plan.var),

@@ -44,13 +44,30 @@ def redis_answers(plan: Plan) -> bool:
 
 
 def agent_answers(plan: Plan, host: VaultHost) -> bool:
+    return _ask_agent(plan, host, "/healthz")
+
+
+def pair_at_work(plan: Plan) -> bool:
+    """Whether one node is a writable primary and every other one follows, by their agents' own word."""
+    primaries = [host for host in plan.hosts if _ask_agent(plan, host, "/primary")]
+    return len(primaries) == 1 and all(
+        _ask_agent(plan, host, "/replica") for host in plan.hosts if host not in primaries
+    )
+
+
+def _ask_agent(plan: Plan, host: VaultHost, path: str) -> bool:
     context = ssl.create_default_context(cafile=str(plan.pki / "ca.pem"))
     connection = http.client.HTTPSConnection(host.address, limits.AGENT_PORT, timeout=PROBE_SECONDS, context=context)
-    return _get(connection, "/healthz")
+    return _get(connection, path)
 
 
 def web_answers(plan: Plan) -> bool:
     return _get(http.client.HTTPConnection(WEB_ADDRESS, plan.web_port, timeout=PROBE_SECONDS), "/healthz")
+
+
+def service_answers(plan: Plan) -> bool:
+    """Whether a service worker leads."""
+    return _get(http.client.HTTPConnection(WEB_ADDRESS, plan.web_port, timeout=PROBE_SECONDS), "/readyz")
 
 
 def _get(connection: http.client.HTTPConnection, path: str) -> bool:
@@ -80,3 +97,9 @@ def vault_status(plan: Plan, environment: dict[str, str]) -> dict[str, Any] | No
     except (OSError, ValueError, KeyError, subprocess.TimeoutExpired):
         return None
     return vaults[0] if vaults else None
+
+
+def seen_within(vault: dict[str, Any], seconds: float) -> bool:
+    """Whether every active node of this vault_status has answered within the last `seconds`."""
+    ages = [node["age_seconds"] for node in vault["nodes"] if node["active"]]
+    return bool(ages) and all(age is not None and age < seconds for age in ages)

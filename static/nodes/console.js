@@ -8,13 +8,9 @@
   let heard = Date.now();
   let opener = null;
 
-  // --- polling: not on hidden tabs, not under an open menu or the reader's hands
-  const busy = () => {
-    const box = live();
-    return !box || document.hidden || box.querySelector("details.menu[open]") || dialog.open;
-  };
+  // --- polling: not on hidden tabs; also below an open popup or menu, so that what is seen is never old unnoticed
   setInterval(() => {
-    if (live() && !busy()) htmx.trigger(live(), "poll");
+    if (live() && !document.hidden) htmx.trigger(live(), "poll");
     markStale();
     countAges();
   }, POLL);
@@ -36,10 +32,8 @@
   });
   function markStale() {
     const banner = document.getElementById("stale");
-    if (!banner || document.hidden || dialog.open) return;
-    const quiet = Date.now() - heard;
-    const paused = live() && live().querySelector("details.menu[open]");
-    const stale = quiet > PATIENCE && !paused;
+    if (!banner || document.hidden) return;
+    const stale = Date.now() - heard > PATIENCE;
     banner.hidden = !stale;
     document.body.classList.toggle("is-stale", stale);
     if (stale) banner.querySelector("[data-stale-since]").textContent = new Date(heard).toLocaleTimeString();
@@ -85,7 +79,32 @@
   document.body.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.target && event.detail.target.id === "dialog-body" && !dialog.open) opener = event.detail.elt.id;
   });
+  // --- a new list keeps the menu that is open, and the focus has a place to go when its own is gone
+  let openMenus = [];
+  document.body.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target.id === "live")
+      openMenus = [...document.querySelectorAll("details.menu[open] > summary")].map((summary) => summary.id);
+  });
+  function reopenMenus() {
+    for (const id of openMenus) {
+      const summary = document.getElementById(id);
+      if (summary) summary.parentElement.open = true;
+    }
+    openMenus = [];
+  }
+  function focusOpener() {
+    if (!opener) return;
+    const link = document.getElementById(opener);
+    const menu = link && link.closest("details.menu");
+    const place = menu ? menu.querySelector("summary") : link || document.querySelector(".screen-head h1");
+    if (place) place.focus();
+  }
+
   document.body.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target.id === "live") {
+      reopenMenus();
+      if (!dialog.open && document.activeElement === document.body) focusOpener();
+    }
     if (event.detail.target.id === "dialog-body") {
       if (!dialog.open && event.detail.xhr.responseText.includes("dialog-title")) dialog.showModal();
       const wrong = dialog.querySelector(".wrong input, .wrong select");
@@ -98,10 +117,12 @@
   });
   document.body.addEventListener("dialog:close", () => dialog.close());
   dialog.addEventListener("close", () => {
-    heard = Date.now();
     document.getElementById("dialog-body").replaceChildren();
-    const back = opener && document.getElementById(opener);
-    if (back) back.focus();
+    focusOpener();
+  });
+  document.addEventListener("focusin", (event) => {
+    // Whoever has gone elsewhere is not called back by a later list.
+    if (!dialog.open && event.target.id !== opener && !event.target.closest("details.menu")) opener = null;
   });
 
   // --- notices, menus

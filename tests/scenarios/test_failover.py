@@ -78,6 +78,59 @@ def test_a_killed_primary_is_replaced_and_returns_as_fallback(
     wait_for(lambda: missing(writers, primary) == set(), 20, "the old primary has every acknowledged row as well")
 
 
+def test_a_lost_host_is_replaced_and_returns_as_fallback(
+    stack: Controller, pair: tuple[VaultHost, VaultHost], lossless: tuple[VaultHost, VaultHost]
+) -> None:
+    primary, acker = lossless
+    with Writers([primary, acker], 4, password=client_password(pair), first_id=400_000_000) as writers:
+        writers.wait_acknowledged(time.monotonic(), 10, host=primary, count=50)
+        primary.kill_agent()
+        moment = primary.kill_database()
+        writers.wait_acknowledged(moment, 10, host=acker, count=50)
+        stack.wait_vault(primary=acker.hostname, acker=None)
+        primary.start(ready=False)
+        stack.wait_vault(primary=acker.hostname, acker=primary.hostname, timeout=30)
+    assert missing(writers, acker) == set()
+    wait_for(lambda: missing(writers, primary) == set(), 20, "the returned host has every acknowledged row as well")
+
+
+def test_a_frozen_primary_is_replaced_and_killed_before_it_can_thaw(
+    stack: Controller, pair: tuple[VaultHost, VaultHost], lossless: tuple[VaultHost, VaultHost]
+) -> None:
+    primary, acker = lossless
+    with Writers([primary, acker], 4, password=client_password(pair), first_id=500_000_000) as writers:
+        writers.wait_acknowledged(time.monotonic(), 10, host=primary, count=50)
+        frozen = primary.database_pid
+        moment = primary.kill_database(signal.SIGSTOP)
+        stack.wait_vault(primary=acker.hostname)
+        writers.wait_acknowledged(moment, 15, host=acker, count=50)
+        wait_for(lambda: primary.database_pid != frozen, 20, "the frozen process is gone")
+        stack.wait_vault(primary=acker.hostname, acker=primary.hostname, timeout=30)
+    assert missing(writers, acker) == set()
+
+
+def test_a_lost_agent_is_no_lost_primary(stack: Controller, lossless: tuple[VaultHost, VaultHost]) -> None:
+    primary, acker = lossless
+    epoch = stack.vault()["epoch"]
+    primary.kill_agent()
+    wait_for(
+        lambda: stack.rows(
+            "SELECT 1 FROM nodes_vaultnode WHERE hostname = ? AND status = 'unreachable'", primary.hostname
+        ),
+        20,
+        lambda: str(stack.rows("SELECT hostname, status FROM nodes_vaultnode")),
+    )
+    assert stack.vault()["primary"] == primary.hostname
+    primary.start()
+    wait_for(
+        lambda: stack.rows("SELECT 1 FROM nodes_vaultnode WHERE hostname = ? AND status = 'master'", primary.hostname),
+        20,
+        "the agent is back",
+    )
+    assert stack.vault()["epoch"] == epoch
+    assert stack.vault()["acker"] == acker.hostname
+
+
 def test_writes_go_on_when_the_only_fallback_dies(
     stack: Controller, pair: tuple[VaultHost, VaultHost], lossless: tuple[VaultHost, VaultHost]
 ) -> None:

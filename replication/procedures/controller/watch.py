@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from replication.core import limits
 from replication.core.candidates import Candidate, choose_candidate
-from replication.core.diagnosis import Verdict, acker_missing, diagnose, in_doubt
+from replication.core.diagnosis import Verdict, acker_dead, acker_missing, diagnose, in_doubt
 from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
 from replication.core.plan import Action, ActionKind, plan
 from replication.core.ports import Leadership, Witnesses
@@ -74,6 +74,7 @@ class VaultWatch:
         """Rises with every procedure that ran."""
         self._polls: dict[str, asyncio.Task[None]] = {}
         self._asking: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
         self._delays: dict[tuple[ActionKind, str], timedelta] = {}
         self._said: dict[tuple[ActionKind, str], str] = {}
         self._forgotten: set[str] = set()
@@ -181,7 +182,9 @@ class VaultWatch:
             try:
                 await carry_out(procedure, action)
                 acker = self.sights.get(view.topology.promotable)
-                if action.kind is ActionKind.GO_SOLO and acker is not None and view.running:
+                # One that died and was restarted may acknowledge again at once; one that made commits hang may not.
+                hung = action.kind is ActionKind.GO_SOLO and view.running and not acker_dead(view)
+                if hung and acker is not None:
                     acker.given_up(self.world.clock.monotonic())
                 self._delays.pop(key, None)
                 self._said.pop(key, None)
@@ -199,6 +202,7 @@ class VaultWatch:
             self.generation += 1
             self.quiet_since = self.world.clock.monotonic()
             self.acting = self.action = None
+        self._publishing = asyncio.ensure_future(self.publish())  # at once: the row and its reason belong together
         self.evaluate()
 
     def _take_over(self, procedure: Procedure) -> None:
@@ -264,7 +268,11 @@ class VaultWatch:
 
     async def close(self) -> None:
         """Stop polling and acting. What was begun is in the row; the next leader resolves it."""
-        tasks = [self._ticker, *self._polls.values(), *(t for t in (self.acting, self._asking) if t is not None)]
+        tasks = [
+            self._ticker,
+            *self._polls.values(),
+            *(t for t in (self.acting, self._asking, self._publishing) if t is not None),
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -46,13 +46,14 @@ def open_solo(work: Work) -> Mapping[str, Any]:
         raise work.refusal("not-drained", "it still receives, or has not applied all that it received")
     epoch = work.command.epoch
     with work.step("order"):
-        ports.state.write(
+        work.persist(
             order_kind=OrderKind.SOLO, order_epoch=epoch, primary_order_kind=OrderKind.SOLO, primary_order_epoch=epoch,
             fenced=False, source_host="", source_port=0, needs_rebuild="",
         )  # fmt: skip
     if not running:
         with work.step("start"):
             ports.process.start(BootRole.PRIMARY, work.left())
+        replica = db.replica()  # an OPEN that was interrupted after its order may have left it: all was applied then
     db.set_acknowledging(False)
     if replica is not None:
         with work.step("drop source"):
@@ -105,8 +106,8 @@ def lock_out(work: Work) -> Mapping[str, Any]:
 
 def lossless(work: Work) -> Mapping[str, Any]:
     """Wait for the acker from now on; the position is read after the switch-on, or it proves nothing (rule 6)."""
-    ports, db = work.ports, work.ports.database
-    if ports.state.read().order_kind is OrderKind.NONE:
+    db = work.ports.database
+    if work.ports.state.read().order_kind is OrderKind.NONE:
         raise work.refusal("not-primary", "it is not the primary")
     drift = db.drift()
     if drift:
@@ -115,7 +116,7 @@ def lossless(work: Work) -> Mapping[str, Any]:
         no_acker = "no replica acknowledges, so every write would hang"
         work.wait_switches(lambda now: now.ack_clients > 0, "no-acker", no_acker)
     epoch = work.command.epoch
-    ports.state.write(
+    work.persist(
         order_kind=OrderKind.LOSSLESS,
         order_epoch=epoch,
         primary_order_kind=OrderKind.LOSSLESS,
@@ -131,7 +132,7 @@ def solo(work: Work) -> Mapping[str, Any]:
     if ports.state.read().order_kind is OrderKind.NONE:
         raise work.refusal("not-primary", "it is not the primary")
     epoch = work.command.epoch
-    ports.state.write(
+    work.persist(
         order_kind=OrderKind.SOLO, order_epoch=epoch, primary_order_kind=OrderKind.SOLO, primary_order_epoch=epoch
     )
     if ports.process.running():
@@ -141,7 +142,7 @@ def solo(work: Work) -> Mapping[str, Any]:
 
 def fence(work: Work) -> Mapping[str, Any]:
     """SIGKILL: KILL, SIGTERM and switching semi-sync off acknowledge writes that nobody else has."""
-    work.ports.state.write(order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=True)
+    work.persist(order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=True)
     with work.step("kill"):
         work.ports.process.kill()
     return {}

@@ -48,7 +48,7 @@ def follow(work: Work) -> Mapping[str, Any]:
         _stop_acknowledging(work)
         return {"gtid_slave_pos": db.positions().gtid_slave_pos, "already": True}
     was_open = ports.process.running() and _may_be_open(work, state)
-    ports.state.write(order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=False)
+    work.persist(order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=False)
     if was_open:
         with work.step("kill"):
             ports.process.kill()
@@ -62,7 +62,7 @@ def follow(work: Work) -> Mapping[str, Any]:
         _change_source(work, order)
     with work.step("stream"):
         _wait_for_stream(work)
-    ports.state.write(
+    work.persist(
         primary_order_kind=OrderKind.NONE, primary_order_epoch=0, tainted=False, needs_rebuild="", quarantine=""
     )
     return {"gtid_slave_pos": db.positions().gtid_slave_pos}
@@ -111,7 +111,7 @@ def _judge(work: Work, order: FollowOrder) -> None:
     extra = extra_transactions(own, order.source_binlog_state)
     if extra:
         says = f"it has transactions that the primary does not have: {', '.join(map(str, extra))}"
-        work.ports.state.write(quarantine=says)
+        work.persist(quarantine=says)
         raise work.refusal("diverged", says)
 
 
@@ -122,15 +122,15 @@ def _change_source(work: Work, order: FollowOrder) -> None:
     if now.server_id in used:
         # With its flag off a replica silently skips events that carry its own server_id.
         fresh = ports.server_ids(used)
-        ports.state.write(server_id=fresh)
+        work.persist(server_id=fresh)
         db.set_server_id(fresh)
     own, applied = GtidPosition.parse(now.gtid_binlog_pos), GtidPosition.parse(now.gtid_slave_pos)
     if db.replica() is not None:
         db.stop_replication()
         db.forget_source()
     ports.firewall.lift()
+    work.persist(source_host=order.host, source_port=order.port)
     db.change_source(Source(host=order.host, port=order.port, account=order.account, demote=not applied.covers(own)))
-    ports.state.write(source_host=order.host, source_port=order.port)
     db.start_replication()
 
 
@@ -159,16 +159,20 @@ def _check_stream(work: Work, replica: ReplicaStatus) -> None:
         return
     if "purged" in replica.receiver_error:
         says = "the primary no longer has the binary logs that it needs"
-        work.ports.state.write(needs_rebuild=says)
+        work.persist(needs_rebuild=says)
         raise work.refusal("rebuild", says)
-    work.ports.state.write(quarantine=f"the primary refuses its position: {replica.receiver_error}")
+    work.persist(quarantine=f"the primary refuses its position: {replica.receiver_error}")
     raise work.refusal("diverged", replica.receiver_error)
 
 
 def acker(work: Work) -> Mapping[str, Any]:
     """Acknowledge from now on. 1 the flag; 2 a receiver that has connected with it, while the applier runs; 3 everything
     that came before is applied, and so durable: only what comes from here on is flushed before it is acknowledged."""
-    db = work.ports.database
+    db, state = work.ports.database, work.ports.state.read()
+    if state.quarantine:
+        raise work.refusal("diverged", state.quarantine)
+    if state.tainted:
+        raise work.refusal("tainted", "it restarted and has to follow anew before it may acknowledge")
     replica = db.replica()
     if replica is None or not replica.streaming or not replica.applier:
         raise work.refusal("not-following", "it does not follow, so it cannot acknowledge")
@@ -195,11 +199,11 @@ def revoke(work: Work) -> Mapping[str, Any]:
     if replica is None:
         db.set_acknowledging(False)
         return {"gtid_io_pos": "", "tainted": False}
-    if not replica.applier and not _drained(work, replica):
-        if replica.receiver_stopped:
-            ports.state.write(tainted=True)
-            raise work.refusal("tainted", "both its threads were stopped before it had applied all it received")
+    if not replica.applier and not replica.receiver_stopped:
         db.start_applier()
+    elif not replica.applier and not _drained(work, replica):
+        work.persist(tainted=True)
+        raise work.refusal("tainted", "both its threads were stopped before it had applied all it received")
     with work.step("cut"):
         ports.firewall.cut(replica.source_host)
     with work.step("stop receiver"):
@@ -228,7 +232,7 @@ def drain(work: Work) -> Mapping[str, Any]:
                 raise work.refusal("not-drained", f"it could not apply all that it received: {why}")
         db.stop_replication()
         db.forget_source()
-    ports.state.write(source_host="", source_port=0)
+    work.persist(source_host="", source_port=0)
     ports.firewall.lift()
     return {"gtid_slave_pos": db.positions().gtid_slave_pos}
 
@@ -264,8 +268,8 @@ def detach(work: Work) -> Mapping[str, Any]:
             db.forget_source()
         db.set_read_only(True)
     ports.firewall.lift()
-    ports.state.write(source_host="", source_port=0)
+    work.persist(source_host="", source_port=0)
     if work.command.args.get("leave") is True:
         server_id = ports.state.read().server_id
-        ports.state.update(lambda _: AgentState(server_id=server_id))
+        work.revise(lambda _: AgentState(server_id=server_id))
     return {}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from replication.core.commands import Answer, Command, Verb
-from replication.core.errors import StepFailed
+from replication.core.errors import PositionsNotComparable, StepFailed
 from replication.core.vault_ports import DatabaseError, Ports, ProcessError, StateError
 
 from . import primary, replica
@@ -38,6 +38,8 @@ def perform(ports: Ports, hostname: str, verb: Verb, command: Command) -> Answer
         raise StepFailed(hostname, verb.value, "process", str(error)) from error
     except StateError as error:
         raise StepFailed(hostname, verb.value, "state", str(error)) from error
+    except PositionsNotComparable as error:
+        raise StepFailed(hostname, verb.value, "positions", str(error)) from error
     except KeyError as error:
         raise ValueError(f"argument {error} is missing") from error
     return Answer(facts=facts, steps=work.steps)

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 from replication.core.commands import Command, Verb
 from replication.core.errors import StaleEpoch, StepFailed
@@ -26,6 +27,7 @@ class Work:
 
     def __post_init__(self) -> None:
         self._until = self.ports.clock.monotonic() + self.command.deadline
+        self._was_fenced = False
 
     def left(self) -> timedelta:
         """Until the deadline; never below zero."""
@@ -64,4 +66,25 @@ class Work:
             return replace(state, vault=command.vault, node=command.node, term=command.term, epoch=command.epoch)
 
         with self.step("promise"):
-            return self.ports.state.update(change)
+            state = self.ports.state.update(change)
+        self._was_fenced = state.fenced
+        return state
+
+    def persist(self, **changes: Any) -> AgentState:
+        """Change the agent's memory as part of this command, durably."""
+        return self.revise(lambda state: replace(state, **changes))
+
+    def revise(self, change: Callable[[AgentState], AgentState]) -> AgentState:
+        """As `persist`. A fence does not wait for the verb that is under way; that verb must not take it back afterwards.
+        Raises StaleEpoch when more was promised in the meantime, StepFailed after a fence of the same epoch."""
+
+        def checked(state: AgentState) -> AgentState:
+            if (state.term, state.epoch) != (self.command.term, self.command.epoch):
+                raise StaleEpoch(self.hostname, state.term, state.epoch)
+            if state.fenced and not self._was_fenced and self.verb is not Verb.FENCE:
+                raise self.refusal("fenced", "it was fenced while this command was under way")
+            return change(state)
+
+        state = self.ports.state.update(checked)
+        self._was_fenced = state.fenced
+        return state

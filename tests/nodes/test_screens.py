@@ -1,0 +1,408 @@
+"""The screens as a browser without JavaScript, and as htmx, gets them: cheap while nothing changes, never more than known."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from nodes.choices import OperationKind, OperationState
+from nodes.models import ApplicationNode, AppService, Event, Operation, ServiceLease, Vault, VaultNode
+from replication.core.roles import NodeStatus
+from replication.core.version import VERSION
+from tests.nodes.conftest import add
+
+Pair = tuple[VaultNode, VaultNode]
+VAULT, SERVICES, HOSTS = "/admin/nodes/vaultnode/", "/admin/nodes/appservice/", "/admin/nodes/applicationnode/"
+SCREENS = (VAULT, SERVICES, HOSTS)
+
+
+INTENT = {
+    "kind": "failover",
+    "target": "b" * 32,
+    "entitled": "b" * 32,
+    "former_primary": "a" * 32,
+    "must_revoke": ["b" * 32],
+}
+"""A failover from alpha to beta, half way."""
+
+
+def stamp(client: Client, screen: str) -> str:
+    found = re.search(r'data-stamp="(\w+)"', client.get(screen).content.decode())
+    assert found is not None
+    return found[1]
+
+
+def cell(text: str, hostname: str, label: str) -> str:
+    """What stands in a column of a node's row, as text."""
+    row = re.search(rf'<tr data-node="{re.escape(hostname)}">(.*?)</tr>', text, re.S)
+    assert row is not None, f"no row of {hostname}"
+    found = re.search(rf'<td data-label="{label}"[^>]*>(.*?)</td>', row[1], re.S)
+    assert found is not None, f"no column {label}"
+    return unescape(re.sub(r"<[^>]+>", "", found[1])).strip()
+
+
+def shown(client: Client, screen: str = VAULT) -> str:
+    response = client.get(screen)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+class TestPolling:
+    @pytest.mark.parametrize("screen", SCREENS)
+    def test_nothing_changed_is_204_with_the_ages_in_a_header(
+        self, admin: Client, pair: Pair, lead: Callable[..., None], screen: str
+    ) -> None:
+        lead(answers={pair[0].pk: 0.4})
+        response = admin.get(screen, {"v": stamp(admin, screen)})
+        assert (response.status_code, response.content) == (204, b"")
+        assert "ages" in json.loads(response["HX-Trigger"])
+
+    def test_the_ages_travel_with_every_answer_and_are_as_old_as_the_lease_says(
+        self, admin: Client, pair: Pair, lead: Callable[..., None]
+    ) -> None:
+        lead(age=2, answers={pair[0].pk: 0.5, pair[1].pk: None})
+        for response in (admin.get(VAULT), admin.get(VAULT, {"v": stamp(admin, VAULT)})):
+            header = response["HX-Trigger-After-Settle" if response.status_code == 200 else "HX-Trigger"]
+            ages = json.loads(header)["ages"]
+            assert 2.5 <= ages[f"node:{pair[0].pk}"] < 10
+            assert ages[f"node:{pair[1].pk}"] is None
+
+    def test_ages_alone_do_not_change_the_stamp(
+        self, admin: Client, pair: Pair, lead: Callable[..., None]
+    ) -> None:
+        lead(answers={pair[0].pk: 0.1})
+        before = stamp(admin, VAULT)
+        lead(age=1, answers={pair[0].pk: 1.1})
+        assert stamp(admin, VAULT) == before
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            pytest.param(lambda a, b: VaultNode.objects.filter(pk=b.pk).update(status="unreachable"), id="a status"),
+            pytest.param(lambda a, b: VaultNode.objects.filter(pk=b.pk).update(active=False), id="a wish"),
+            pytest.param(lambda a, b: VaultNode.objects.filter(pk=b.pk).update(removed_at=timezone.now()), id="gone"),
+            pytest.param(lambda a, b: Event.objects.create(vault=a.vault, text="something"), id="an event"),
+            pytest.param(lambda a, b: Vault.objects.update(promotable=None), id="lossless became solo"),
+            pytest.param(lambda a, b: Vault.objects.update(reason="another"), id="the reason"),
+            pytest.param(lambda a, b: ServiceLease.objects.update(term=4), id="another leader"),
+            pytest.param(
+                lambda a, b: ServiceLease.objects.update(renewed_at=timezone.now() - timedelta(minutes=1)),
+                id="the leader fell silent",
+            ),
+            pytest.param(lambda a, b: AppService.objects.update(desired_state="stopped"), id="the service stopped"),
+            pytest.param(
+                lambda a, b: Operation.objects.create(kind=OperationKind.RESYNCHRONIZE, vault=a.vault), id="an operation"
+            ),
+        ],
+    )
+    def test_whatever_is_on_the_screen_changes_the_stamp(
+        self, admin: Client, pair: Pair, lead: Callable[..., None], change: Callable[[VaultNode, VaultNode], Any]
+    ) -> None:
+        lead()
+        before = stamp(admin, VAULT)
+        change(*pair)
+        response = admin.get(VAULT, {"v": before})
+        assert response.status_code == 200
+        assert b"<html" not in response.content  # the list only
+
+    @pytest.mark.parametrize("screen", SCREENS)
+    def test_an_unchanged_poll_takes_four_queries_at_most(
+        self, admin: Client, pair: Pair, lead: Callable[..., None], screen: str, django_assert_max_num_queries: Any
+    ) -> None:
+        lead()
+        current = stamp(admin, screen)
+        with django_assert_max_num_queries(4):
+            assert admin.get(screen, {"v": current}).status_code == 204
+
+    @pytest.mark.parametrize("screen", SCREENS)
+    @pytest.mark.parametrize("partial", [True, False])
+    def test_a_full_answer_takes_the_same_queries_for_two_nodes_and_for_forty(
+        self,
+        admin: Client,
+        plain: Client,
+        pair: Pair,
+        lead: Callable[..., None],
+        screen: str,
+        partial: bool,
+        django_assert_num_queries: Any,
+        django_assert_max_num_queries: Any,
+    ) -> None:
+        client = admin if partial else plain
+        lead()
+        ApplicationNode.objects.create(hostname="c-0", version=VERSION, last_seen=timezone.now())
+        with django_assert_max_num_queries(8) as few:
+            shown(client, screen)
+        for number in range(3, 41):
+            add(pair[0].vault, "n", number, id=f"{number:032}", hostname=f"n{number}.example", agent_id=f"{number}")
+            ApplicationNode.objects.create(hostname=f"c-{number}", version=VERSION, last_seen=timezone.now())
+            Event.objects.create(vault=pair[0].vault, text=f"event {number}")
+        with django_assert_num_queries(len(few)):
+            shown(client, screen)
+
+    @pytest.mark.parametrize("screen", SCREENS)
+    def test_caches_keep_the_page_and_its_part_apart(self, admin: Client, vault: Vault, screen: str) -> None:
+        assert "HX-Request" in admin.get(screen)["Vary"]
+
+    def test_a_poll_after_the_session_has_ended_reloads_the_page_instead_of_showing_a_login_inside_the_list(
+        self, vault: Vault
+    ) -> None:
+        response = Client(headers={"HX-Request": "true"}).get(VAULT, follow=True)
+        assert response["HX-Refresh"] == "true"
+        assert response.content == b""
+
+
+class TestWhatIsKnown:
+    def test_a_led_vault_shows_what_the_service_wrote(
+        self, admin: Client, pair: Pair, lead: Callable[..., None]
+    ) -> None:
+        lead(answers={pair[0].pk: 0.1, pair[1].pk: 0.2})
+        text = shown(admin)
+        assert cell(text, "alpha.example", "Status") == "Master"
+        assert cell(text, "beta.example", "Status") == "Slave – Waiting for Master to send events"
+        assert cell(text, "alpha.example", "Current Role") == "Primary-1"
+        assert cell(text, "beta.example", "Last answer") == "just now"
+        assert 'class="safety ok"' in text
+        assert "<strong>Lossless</strong>" in text
+
+    def test_a_stopped_service_knows_nothing(self, admin: Client, pair: Pair) -> None:
+        text = shown(admin)
+        assert cell(text, "alpha.example", "Status") == "Unknown"
+        assert cell(text, "beta.example", "Status") == "Unknown"
+        assert "<strong>Not watched</strong>" in text
+        assert 'class="safety off"' in text
+
+    @pytest.mark.parametrize("age", [6, 3600])
+    def test_a_leader_that_fell_silent_knows_nothing(
+        self, admin: Client, pair: Pair, lead: Callable[..., None], age: float
+    ) -> None:
+        lead(age=age, answers={pair[0].pk: 0.1})
+        text = shown(admin)
+        assert cell(text, "alpha.example", "Status") == "Unknown"
+        assert "<strong>Unknown</strong>" in text
+        assert 'class="safety bad"' in text
+        assert cell(text, "alpha.example", "Last answer") != "just now"
+        assert "No worker" in shown(admin, SERVICES)
+
+    def test_lossless_is_not_green_while_its_primary_is_not_seen_as_one(
+        self, admin: Client, pair: Pair, lead: Callable[..., None]
+    ) -> None:
+        lead()
+        VaultNode.objects.filter(pk=pair[0].pk).update(status=NodeStatus.UNREACHABLE)
+        assert 'class="safety warn"' in shown(admin)
+
+    def test_an_inactive_node_reads_inactive_also_when_nobody_watches(self, admin: Client, pair: Pair) -> None:
+        VaultNode.objects.filter(pk=pair[1].pk).update(active=False, status=NodeStatus.INACTIVE)
+        assert cell(shown(admin), "beta.example", "Status") == "Inactive"
+
+    @pytest.mark.parametrize(
+        ("published", "word"),
+        [
+            pytest.param({}, "Solo", id="solo"),
+            pytest.param({"intent": INTENT}, "Failing over", id="an open intent"),
+            pytest.param({"primary": None}, "No primary yet", id="a new vault"),
+        ],
+    )
+    def test_only_lossless_is_green(
+        self, admin: Client, pair: Pair, lead: Callable[..., None], published: dict[str, Any], word: str
+    ) -> None:
+        lead()
+        Vault.objects.update(promotable=None, **published)
+        text = shown(admin)
+        assert f"<strong>{word}</strong>" in text
+        assert 'class="safety ok"' not in text
+
+    def test_the_current_primary_stands_first(self, admin: Client, pair: Pair, lead: Callable[..., None]) -> None:
+        lead()
+        Vault.objects.update(primary=pair[1], promotable=None)
+        assert re.findall(r'<tr data-node="(\w+)', shown(admin)) == ["beta", "alpha"]
+
+    def test_an_empty_vault_says_what_to_do(self, admin: Client, vault: Vault) -> None:
+        assert "No nodes yet. Add the primary first" in shown(admin)
+
+    def test_hosts_of_another_version_or_long_unseen_are_marked(self, admin: Client, vault: Vault) -> None:
+        now = timezone.now()
+        ApplicationNode.objects.create(hostname="fine.example", version=VERSION, last_seen=now)
+        ApplicationNode.objects.create(hostname="old.example", version="0.0.1", last_seen=now - timedelta(hours=1))
+        text = shown(admin, HOSTS)
+        assert text.count("this console:") == 1
+        assert text.count("not seen lately") == 1
+
+
+class TestMarkup:
+    EVIL = "<img src=x onerror=alert(1)>'\"&"
+
+    @pytest.mark.parametrize("partial", [True, False])
+    def test_what_others_wrote_is_text_wherever_it_is_shown(
+        self, admin: Client, plain: Client, pair: Pair, lead: Callable[..., None], administrator: User, partial: bool
+    ) -> None:
+        """Rows written past the form: by a restored database, by an agent's error text, by a colleague's name."""
+        lead()
+        VaultNode.objects.filter(pk=pair[1].pk).update(
+            hostname=self.EVIL, status=NodeStatus.ERROR, status_detail=self.EVIL, current_role=self.EVIL[:20]
+        )
+        Vault.objects.update(reason=self.EVIL)
+        User.objects.filter(pk=administrator.pk).update(username=self.EVIL)
+        AppService.objects.update(changed_at=timezone.now(), changed_by=administrator, description=self.EVIL)
+        ServiceLease.objects.update(host=self.EVIL, process=self.EVIL)
+        Event.objects.create(vault=pair[0].vault, text=self.EVIL, node_name=self.EVIL, actor=self.EVIL, rule="<b>")
+        ApplicationNode.objects.create(
+            hostname=self.EVIL, version=self.EVIL, addresses=[self.EVIL], last_seen=timezone.now()
+        )
+        Operation.objects.create(
+            kind=OperationKind.RESYNCHRONIZE, vault=pair[0].vault, state=OperationState.FAILED,
+            finished_at=timezone.now(), result={"summary": self.EVIL},
+        )  # fmt: skip
+        client = admin if partial else plain
+        dialogs = [f"{VAULT}{pair[1].pk}/{name}/" for name in ("change", "delete", "resynchronize")]
+        setting = f"{SERVICES}{AppService.objects.get().pk}/setting/"
+        for address in (*SCREENS, *dialogs, setting):
+            text = shown(client, address)
+            assert "<img" not in text, address
+            assert "<b>'" not in text
+            assert "&lt;img src=x" in text, address
+
+
+class TestWishes:
+    @pytest.mark.parametrize("name", ["change", "delete"])
+    def test_the_current_primary_is_neither_deactivated_nor_deleted(
+        self, admin: Client, pair: Pair, name: str
+    ) -> None:
+        response = admin.post(f"{VAULT}{pair[0].pk}/{name}/", {})
+        text = response.content.decode()
+        assert response.status_code in (200, 422)
+        assert "alpha.example is the current primary" in text
+        assert "HX-Trigger" not in response  # the popup stays
+        alpha = VaultNode.objects.get(pk=pair[0].pk)
+        assert (alpha.active, alpha.removed_at) == (True, None)
+
+    def test_the_question_before_deleting_the_primary_is_a_refusal_without_yes(
+        self, admin: Client, pair: Pair
+    ) -> None:
+        text = shown(admin, f"{VAULT}{pair[0].pk}/delete/")
+        assert "alpha.example is the current primary" in text
+        assert "Yes" not in text
+
+    def test_update_takes_effect_and_says_so(self, admin: Client, pair: Pair) -> None:
+        response = admin.post(f"{VAULT}{pair[1].pk}/change/", {})
+        assert response.status_code == 200
+        assert json.loads(response["HX-Trigger"]) == {"dialog:close": "", "list:changed": ""}
+        assert "beta.example was updated." in response.content.decode()
+        assert not VaultNode.objects.get(pk=pair[1].pk).active
+        admin.post(f"{VAULT}{pair[1].pk}/change/", {"active": "on"})
+        assert VaultNode.objects.get(pk=pair[1].pk).active
+
+    def test_a_deleted_node_is_gone_and_the_notice_names_the_command_that_purges_it(
+        self, admin: Client, pair: Pair
+    ) -> None:
+        VaultNode.objects.filter(pk=pair[1].pk).update(report={"purge_command": "vault-agent purge --home /srv/b"})
+        asked = shown(admin, f"{VAULT}{pair[1].pk}/delete/")
+        assert "Delete beta.example?" in asked
+        assert VaultNode.objects.present().count() == 2
+        response = admin.post(f"{VAULT}{pair[1].pk}/delete/")
+        text = response.content.decode()
+        assert "type on beta.example: vault-agent purge --home /srv/b" in text
+        assert "data-sticky" in text
+        assert 'data-node="beta.example"' not in shown(admin)
+        assert 'data-node="alpha.example"' in shown(admin)
+
+    def test_without_a_known_command_the_notice_still_says_what_to_do(self, admin: Client, pair: Pair) -> None:
+        assert "vault-agent purge --home" in admin.post(f"{VAULT}{pair[1].pk}/delete/").content.decode()
+
+    @pytest.mark.parametrize(
+        ("prepare", "reason"),
+        [
+            pytest.param(
+                lambda: VaultNode.objects.filter(hostname="beta.example").update(active=False),
+                "beta.example is inactive",
+                id="inactive",
+            ),
+            pytest.param(
+                lambda: Vault.objects.update(primary=None, promotable=None), "no primary yet", id="no primary"
+            ),
+            pytest.param(
+                lambda: Operation.objects.create(kind=OperationKind.RESYNCHRONIZE, vault=Vault.objects.get()),
+                "already running",
+                id="one runs",
+            ),
+        ],
+    )
+    def test_a_resynchronization_that_is_impossible_is_greyed_with_its_reason(
+        self, admin: Client, pair: Pair, lead: Callable[..., None], prepare: Callable[[], Any], reason: str
+    ) -> None:
+        lead()
+        address = f"{VAULT}{pair[1].pk}/resynchronize/"
+        assert f'href="{address}"' in shown(admin)
+        prepare()
+        text = shown(admin)
+        assert f'href="{address}"' not in text
+        grey = re.findall(r'<span class="impossible" aria-disabled="true">(.*?)</span>', text, re.S)
+        assert any(reason in one for one in grey)
+        before = Operation.objects.count()
+        assert reason in admin.post(address).content.decode()
+        assert Operation.objects.count() == before
+
+    @pytest.mark.parametrize("name", ["change", "delete", "resynchronize"])
+    def test_a_node_that_is_gone_is_404(self, admin: Client, pair: Pair, name: str) -> None:
+        VaultNode.objects.filter(pk=pair[1].pk).update(removed_at=timezone.now())
+        for pk in (pair[1].pk, "0" * 32, "' OR 1=1 --"):
+            assert admin.get(f"{VAULT}{pk}/{name}/").status_code == 404
+            assert admin.post(f"{VAULT}{pk}/{name}/").status_code == 404
+
+    def test_run_now_on_a_stopped_service_says_to_start_it(self, admin: Client, service: AppService) -> None:
+        text = admin.post(f"{SERVICES}{service.pk}/run/").content.decode()
+        assert "is stopped: start it first, then run it." in text
+        assert AppService.objects.get().run_requested_at is None
+
+    def test_looking_changes_nothing(self, admin: Client, plain: Client, pair: Pair, service: AppService) -> None:
+        def everything() -> list[Any]:
+            models = (Vault, VaultNode, AppService, Event, Operation, ServiceLease)
+            return [list(model.objects.order_by("pk").values()) for model in models]
+
+        before = everything()
+        dialogs = [VAULT + "add/", *(f"{VAULT}{n.pk}/{d}/" for n in pair for d in ("change", "delete", "resynchronize"))]
+        dialogs += [f"{SERVICES}{service.pk}/{name}/" for name in ("start", "stop", "run", "setting")]
+        for client in (admin, plain):
+            for address in (*SCREENS, *dialogs):
+                assert client.get(address, {"active": "", "trigger_interval": "9"}).status_code == 200
+                assert client.head(address).status_code == 200
+        assert everything() == before
+
+
+class TestWithoutJavascript:
+    def test_every_popup_is_a_page_of_its_own(self, plain: Client, pair: Pair, service: AppService) -> None:
+        for address in (
+            VAULT + "add/",
+            *(f"{VAULT}{pair[1].pk}/{name}/" for name in ("change", "delete", "resynchronize")),
+            *(f"{SERVICES}{service.pk}/{name}/" for name in ("start", "stop", "run", "setting")),
+        ):
+            text = shown(plain, address)
+            assert "<html" in text
+            assert f'method="post" action="{address}"' in text
+
+    def test_a_wish_leads_back_to_the_list_which_shows_the_notice(
+        self, plain: Client, pair: Pair, service: AppService
+    ) -> None:
+        for address, back, says in (
+            (f"{VAULT}{pair[1].pk}/change/", VAULT, "beta.example was updated."),
+            (f"{VAULT}{pair[1].pk}/delete/", VAULT, "vault-agent purge"),
+            (f"{SERVICES}{service.pk}/start/", SERVICES, "is asked to start."),
+            (f"{SERVICES}{service.pk}/stop/", SERVICES, "is asked to stop."),
+            (f"{SERVICES}{service.pk}/run/", SERVICES, "is stopped: start it first"),
+        ):
+            response = plain.post(address)
+            assert (response.status_code, response["Location"]) == (302, back)
+            assert says in shown(plain, back)
+
+    def test_a_refused_form_is_the_page_again_with_what_was_typed(self, plain: Client, vault: Vault) -> None:
+        response = plain.post(VAULT + "add/", {"hostname": "a b", "port": "1", "system_role": "primary"})
+        assert response.status_code == 422
+        text = response.content.decode()
+        assert "<html" in text
+        assert 'value="a b"' in text
