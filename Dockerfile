@@ -36,5 +36,5 @@ USER vaultha
 VOLUME /var/lib/vault-ha
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-  CMD ["python", "-c", "import urllib.request as u; u.urlopen(u.Request('http://127.0.0.1:8000/healthz', headers={'X-Forwarded-Proto': 'https'}), timeout=2)"]
+  CMD ["python", "-c", "import os, urllib.request as u; host = os.environ.get('VAULT_HA_ALLOWED_HOSTS', '127.0.0.1').split(',')[0]; u.urlopen(u.Request('http://127.0.0.1:8000/healthz', headers={'Host': host}), timeout=2)"]
 CMD ["gunicorn", "sectona_ha.wsgi", "-k", "gthread", "-w", "2", "--threads", "8", "--no-control-socket", "-b", "0.0.0.0:8000"]

@@ -194,9 +194,15 @@ def subject_oneline(certificate: x509.Certificate) -> str:
     parts = []
     for attribute in certificate.subject:
         value = attribute.value if isinstance(attribute.value, bytes) else attribute.value.encode()
-        text = "".join(chr(byte) if 0x20 <= byte <= 0x7E else f"\\x{byte:02X}" for byte in value)
+        text = "".join(_oneline(byte) for byte in value)
         parts.append(f"/{_SHORT_NAMES.get(attribute.oid, attribute.oid.dotted_string)}={text}")
     return "".join(parts)
+
+
+def _oneline(byte: int) -> str:
+    if chr(byte) in "/+":  # separators in this form; a backslash of the name's own is not doubled
+        return f"\\{chr(byte)}"
+    return chr(byte) if 0x20 <= byte <= 0x7E else f"\\x{byte:02X}"
 
 
 def expires(certificate: x509.Certificate) -> datetime:

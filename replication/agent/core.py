@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 VERB_READ_SECONDS: Final = 90
 SWITCHING: Final = frozenset({Verb.OPEN, Verb.LOSSLESS, Verb.SOLO, Verb.FOLLOW, Verb.ACKER, Verb.DETACH})
 """Verbs that change what a report tells. The others are left out: a failover counts milliseconds."""
+BREAK_OFF_AFTER_SECONDS: Final = 0.3
+"""After the deadline, and before the sender stops listening: a verb that keeps its time says better why it failed."""
 STOP_PATIENCE: Final = timedelta(seconds=20)
 FREE_EVERY_SECONDS: Final = 5.0
 
@@ -230,7 +232,7 @@ class VaultAgent:
             return await loop.run_in_executor(self._fences, perform, self._ports(), self.config.hostname, verb, command)
         waiting = self._verbs.submit(self._perform, verb, command, time.monotonic())
         answer = asyncio.wrap_future(waiting)
-        await asyncio.wait({answer}, timeout=command.deadline)
+        await asyncio.wait({answer}, timeout=command.deadline + BREAK_OFF_AFTER_SECONDS)
         if not answer.done():
             if waiting.cancel():
                 text = (

@@ -12,7 +12,7 @@ from typing import Final
 
 from replication.agent.process import Mariadbd
 from replication.core import limits
-from replication.core.roles import OrderKind
+from replication.core.roles import OrderKind, ProcessState
 from replication.core.vault_ports import AgentState, BootRole, Database, DatabaseError, ProcessError, State, StateError
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,10 @@ class Revival:
 
     def due(self, *, verb_runs: bool) -> bool:
         state = self.state.read()
-        if self.process.running() or verb_runs or state.fenced or self.gave_up or time.monotonic() < self._not_before:
+        # Not `running`: between a death and its notice the grace has not begun yet.
+        if self.process.phase not in (ProcessState.DOWN, ProcessState.DEAD):
+            return False
+        if verb_runs or state.fenced or self.gave_up or time.monotonic() < self._not_before:
             return False
         # A former primary that was told to stand back waits for FOLLOW, which may have to start it differently.
         return (

@@ -28,7 +28,7 @@ def serve(config: AgentConfig, *, stop_database: bool) -> None:
         purged = asyncio.run(_Program(config, stop_database).run())
         if purged:
             left = remove_remains(config)
-            log.info("purged%s", f"; left alone: {left}" if left else "")
+            log.info("purged %s%s", config.hostname, f"; {left}" if left else "")
 
 
 class _Program:
@@ -57,7 +57,8 @@ class _Program:
                 await control.start()
                 log.info("%s (agent %s) serves https://%s", config.hostname, config.agent_id, _authority(config))
                 await self._stopping.wait()
-                log.info("stopping%s", ", mariadbd too" if self._stop_database else "; mariadbd goes on")
+                if not self._purged:
+                    log.info("stopping; mariadbd %s", "stops too" if self._stop_database else "goes on")
             finally:
                 await self._server.stop()
                 await control.stop()

@@ -28,10 +28,10 @@ HEADER_MAX_BYTES: Final = 8190
 """Of one header line."""
 HEADERS_MAX: Final = 64
 HELLO_WAIT_MAX_SECONDS: Final = (limits.HELLO_INTERVAL_MAX + limits.HELLO_MARGIN).total_seconds()
-HANDSHAKE_SECONDS: Final = 5
+HANDSHAKE_SECONDS: Final = 3
 IDLE_SECONDS: Final = 75
 """A connection that has sent no complete request head for this long is closed; longer than the longest hello interval."""
-BODY_SECONDS: Final = 5
+BODY_SECONDS: Final = 3
 STOP_SECONDS: Final = 5
 """How long a command that is under way may still take, and answer, after the agent was told to stop."""
 CONNECTIONS_MAX: Final = 512
@@ -180,6 +180,8 @@ class AgentServer:
             command = Command.from_json(json.loads(body))
             if not math.isfinite(command.deadline) or command.deadline <= 0:
                 raise ValueError("deadline must be a number of seconds above 0")
+            if not command.vault or not command.node:
+                raise ValueError("vault and node must say whom it is for")
         except TimeoutError:
             return _refusal(408, text=f"the command did not arrive within {BODY_SECONDS} s")
         except (ValueError, RecursionError) as error:

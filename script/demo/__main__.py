@@ -1,18 +1,23 @@
 """`python -m script.demo`, called by script/run. Exit status: 0 stopped on request, 1 could not run, 2 wrong usage."""
 
-import argparse
-import errno
-import os
 import signal
-import sys
-from pathlib import Path
-from typing import TextIO
 
-from . import plan as plans
-from .bring_up import BringUp
-from .plan import CannotRun, Plan
-from .processes import STOP_SIGNALS, Signals, StopRequested, become_subreaper, stop_remains
-from .run_lock import RunLock
+# Until there is something to stop, Ctrl-C just ends us, without a traceback; the imports below take half a second.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import argparse  # noqa: E402
+import errno  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import TextIO  # noqa: E402
+
+from . import plan as plans  # noqa: E402
+from . import readiness  # noqa: E402
+from .bring_up import BringUp  # noqa: E402
+from .plan import CannotRun, Plan  # noqa: E402
+from .processes import STOP_SIGNALS, Signals, StopRequested, become_subreaper, stop_remains  # noqa: E402
+from .run_lock import RunLock  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +54,9 @@ def _run(plan: Plan) -> int:
     except StopRequested as stop:
         requested = True
         _say(f"{stop}: stopping …", sys.stdout)
+    except CannotRun as error:
+        # On a full disk a part often fails with another word, or cannot even write down why.
+        raise CannotRun(readiness.no_room(plan) or str(error)) from error
     finally:
         signals.stopping = True
         for number in STOP_SIGNALS:  # a second Ctrl-C must not leave half of it running

@@ -116,7 +116,9 @@ class BringUp:
                 start_new_session=True,
             )
         if done.returncode:
-            raise CannotRun(f"manage.py {arguments[0]} failed: {last_line(log)} (all of it: {log})")
+            raise CannotRun(
+                f"manage.py {arguments[0]} failed: {last_line(log) or 'it said nothing'} (all of it: {log})"
+            )
         return done.stdout.decode()
 
     def _wait(self, what: str, answers: Callable[[], bool]) -> None:
@@ -235,6 +237,8 @@ def _write_redis(plan: Plan) -> None:
         f"dir {_quoted(plan.var / 'redis')}",
         "appendonly yes",
         'save ""',
+        # A title of its own would overwrite the environment in which stop_remains finds this run's mark.
+        "set-proc-title no",
         "maxmemory-policy noeviction",
         "daemonize no",
     ]

@@ -1,7 +1,9 @@
 """Whether each part answers. True or False, never an exception: "not yet" is the normal answer while starting."""
 
+import errno
 import http.client
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -14,6 +16,8 @@ from replication.core import limits
 from .plan import WEB_ADDRESS, Plan, VaultHost
 
 PROBE_SECONDS: Final = 2.0
+FULL_BYTES: Final = 16 * 1024**2
+"""Less than this is full: a database cannot even make its next log file."""
 STATUS_SECONDS: Final = 20.0
 """`manage.py vault_status` loads Django, which takes a second or more on a busy machine."""
 
@@ -25,9 +29,17 @@ def port_taken(address: str, port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-        except OSError:
-            return True
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
     return False
+
+
+def no_room(plan: Plan) -> str:
+    """A sentence when the disk is full; "" when it is not."""
+    free = shutil.disk_usage(plan.var).free
+    if free >= FULL_BYTES:
+        return ""
+    return f"the disk of {plan.var} is full ({free // 1024**2} MiB free): make room, then start again."
 
 
 def redis_answers(plan: Plan) -> bool:
