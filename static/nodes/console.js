@@ -107,13 +107,16 @@
     }
     if (event.detail.target.id === "dialog-body") {
       if (!dialog.open && event.detail.xhr.responseText.includes("dialog-title")) dialog.showModal();
-      const wrong = dialog.querySelector(".wrong input, .wrong select");
-      const first = wrong || dialog.querySelector("[autofocus]");
-      if (first) first.focus();
     }
     localTimes(document);
     readAges();
     showClosers(document);
+  });
+  // After settling: htmx itself focuses [autofocus] until then, also when another field is wrong.
+  document.body.addEventListener("htmx:afterSettle", (event) => {
+    if (event.detail.target.id !== "dialog-body") return;
+    const first = dialog.querySelector(".wrong input, .wrong select") || dialog.querySelector("[autofocus]");
+    if (first) first.focus();
   });
   document.body.addEventListener("dialog:close", () => dialog.close());
   dialog.addEventListener("close", () => {

@@ -12,21 +12,20 @@ import socket
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from replication import certificates
+from replication.agent import cli
 from replication.agent import config as agent_config
 from replication.core import limits
 from replication.core.commands import Verb
 from replication.core.roles import ProcessState
 from replication.core.version import VERSION
 from tests.vault_host import PROGRAM, VaultHost, authority, vault_hosts
-
-Make = Callable[..., VaultHost]
 
 
 @pytest.fixture
@@ -51,6 +50,15 @@ def refusal(done: "subprocess.CompletedProcess[str]") -> str:
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("vault-agent: ")
+    return lines[0].removeprefix("vault-agent: ")
+
+
+def said_here(capsys: pytest.CaptureFixture[str], host: VaultHost, *arguments: str) -> str:
+    """The refusal of the command line, called in this process: starting the program each time would take minutes."""
+    code = cli.main([arguments[0], "--home", str(host.home), *arguments[1:]])
+    assert code == cli.REFUSED
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
     return lines[0].removeprefix("vault-agent: ")
 
 
@@ -127,8 +135,10 @@ def test_a_home_that_holds_something_is_left_alone(host: VaultHost) -> None:
         pytest.param(["--home", "/proc/nobody/agent"], "cannot be made", id="a home that cannot be made"),
     ],
 )
-def test_init_refuses_with_one_line_and_leaves_nothing(host: VaultHost, arguments: list[str], says: str) -> None:
-    assert says in refusal(host.run(*host.init_arguments(), *arguments))
+def test_init_refuses_with_one_line_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], host: VaultHost, arguments: list[str], says: str
+) -> None:
+    assert says in said_here(capsys, host, *host.init_arguments(), *arguments)
     assert not host.home.exists()
 
 
@@ -143,10 +153,11 @@ def test_a_missing_mariadb_is_named_with_its_package(host: VaultHost, directory:
 
 
 @pytest.mark.parametrize("arguments", [[], ["promote"], ["serve"], ["init", "--home", "x"], ["status", "--port", "1"]])
-def test_wrong_arguments_are_explained(arguments: list[str]) -> None:
-    done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=30)
-    assert done.returncode == 2
-    assert done.stderr.startswith("usage: vault-agent")
+def test_wrong_arguments_are_explained(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: vault-agent")
 
 
 def test_the_program_works_from_anywhere_and_through_a_link(directory: Path) -> None:
@@ -172,11 +183,13 @@ def test_the_program_works_from_anywhere_and_through_a_link(directory: Path) -> 
         pytest.param('{"prot": 1}', "no setting 'prot'", id="an unknown setting"),
     ],
 )
-def test_damaged_settings_are_explained(host: VaultHost, content: str, says: str) -> None:
-    host.init()
-    host.config.config_file.write_text(content)
+def test_damaged_settings_are_explained(
+    capsys: pytest.CaptureFixture[str], host: VaultHost, content: str, says: str
+) -> None:
+    host.home.mkdir()
+    (host.home / "agent.json").write_text(content)
     for verb in ("serve", "status", "purge"):
-        assert says in refusal(host.run(verb))
+        assert says in said_here(capsys, host, verb)
 
 
 def test_a_long_home_gets_a_short_private_directory_for_its_sockets(host: VaultHost, directory: Path) -> None:
@@ -200,9 +213,9 @@ def test_a_socket_directory_that_others_can_enter_is_refused(host: VaultHost) ->
 # --- serve --------------------------------------------------------------------------------------------------------
 
 
-def test_a_home_that_is_none_is_refused(host: VaultHost) -> None:
+def test_a_home_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], host: VaultHost) -> None:
     for verb in ("serve", "status", "purge"):
-        assert "holds no vault agent" in refusal(host.run(verb))
+        assert "holds no vault agent" in said_here(capsys, host, verb)
 
 
 @pytest.mark.parametrize(("port", "says"), [(limits.AGENT_PORT, "5389"), (limits.DATABASE_PORT, "3307")])
@@ -276,7 +289,7 @@ def test_status_tells_people_and_scripts_how_the_node_is(host: VaultHost) -> Non
     host.order(Verb.OPEN)
     host.wait_up()
     text = host.run("status").stdout
-    for part in (host.hostname, "running", "writable", "solo", f"vault {' ' * 7} a", "CN=", "GiB free"):
+    for part in (host.hostname, "running", "writable", "solo", "as node", "CN=", "GiB free"):
         assert part in text, text
     told = json.loads(host.run("status", "--json").stdout)
     assert told["running"] is True

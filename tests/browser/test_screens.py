@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,20 @@ def test_after_a_popup_from_a_menu_the_focus_returns_to_the_menu(page: Page) -> 
     expect(action).to_be_focused()
 
 
+def test_after_its_row_is_deleted_the_focus_goes_to_the_heading_not_to_the_top_of_the_page(
+    page: Page, console: Site
+) -> None:
+    page.goto(VAULT)
+    dialog = opened(page, page.locator(f"#delete-{'d' * 32}"))
+    dialog.get_by_role("button", name="Yes").click()
+    try:
+        expect(page.locator(f"#delete-{'d' * 32}")).to_have_count(0)
+        expect(page.get_by_role("heading", name="Vault", exact=True)).to_be_focused()
+        expect(page.get_by_role("status").get_by_text("vault-agent purge")).to_be_visible()
+    finally:
+        console.control.execute("UPDATE nodes_vaultnode SET removed_at = NULL WHERE id = ?", "d" * 32)
+
+
 # --- while the list is renewed
 
 
@@ -258,45 +273,57 @@ def test_ages_count_on_between_polls_that_bring_nothing_new(timed: Page) -> None
 # --- readable
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_what_is_behind_it(console: Site, scheme: str) -> None:
-    found: dict[str, list[str]] = {}
-    with console.page(color_scheme=scheme, reduced_motion="reduce") as page:
+WIDTHS = (360, 768, 1024, 1360)
+SCHEMES = ("light", "dark")
+OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@dataclass
+class Looks:
+    faint: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """(screen, scheme) → texts that hardly stand out."""
+    beyond: dict[tuple[str, int], int] = field(default_factory=dict)
+    """(screen, width) → pixels by which the page is wider than its window."""
+
+    def note(self, page: Page, screen: str) -> None:
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            if faint := page.evaluate(TOO_FAINT):
+                self.faint[screen, scheme] = faint
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            if (beyond := page.evaluate(OVERFLOW)) > 0:
+                self.beyond[screen, width] = beyond
+
+
+@pytest.fixture(scope="module")
+def looks(console: Site) -> Looks:
+    """Every screen in both schemes and all widths, visited once."""
+    made = Looks()
+    with console.page() as page:
         for address in SCREENS:
             page.goto(address)
-            if faint := page.evaluate(TOO_FAINT):
-                found[address] = faint
+            made.note(page, address)
         page.goto(VAULT)
+        opened(page, page.locator(f"#delete-{'c' * 32}"))
+        made.note(page, "popup: delete")
+        page.keyboard.press("Escape")
         dialog = opened(page, page.locator("#add-node"))
         dialog.get_by_role("button", name="Save").click()
         expect(dialog.get_by_text("Enter the hostname")).to_be_visible()
-        found["popup"] = page.evaluate(TOO_FAINT)
-    with console.page(logged_in=False, color_scheme=scheme, reduced_motion="reduce") as page:
+        made.note(page, "popup: add, refused")
+    with console.page(logged_in=False) as page:
         page.goto("/admin/login/")
-        found["login"] = page.evaluate(TOO_FAINT)
-    assert {address: faint for address, faint in found.items() if faint} == {}
+        made.note(page, "login")
+    return made
 
 
-@pytest.mark.parametrize("width", [360, 768, 1024, 1360])
-def test_no_screen_scrolls_sideways(console: Site, width: int) -> None:
-    overflow = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    found: dict[str, int] = {}
-    with console.page(viewport={"width": width, "height": 800}) as page:
-        for address in SCREENS:
-            page.goto(address)
-            if (beyond := page.evaluate(overflow)) > 0:
-                found[address] = beyond
-        page.goto(VAULT)
-        for opener in (f"#delete-{'c' * 32}", "#add-node"):
-            opened(page, page.locator(opener))
-            if (beyond := page.evaluate(overflow)) > 0:
-                found[opener] = beyond
-            page.keyboard.press("Escape")
-    with console.page(logged_in=False, viewport={"width": width, "height": 800}) as page:
-        page.goto("/admin/login/")
-        if (beyond := page.evaluate(overflow)) > 0:
-            found["login"] = beyond
-    assert found == {}
+def test_every_text_stands_out_from_what_is_behind_it_in_light_and_dark(looks: Looks) -> None:
+    assert looks.faint == {}
+
+
+def test_no_screen_scrolls_sideways_at_any_width(looks: Looks) -> None:
+    assert looks.beyond == {}
 
 
 @pytest.mark.parametrize("width", [360, 1360])
