@@ -101,7 +101,8 @@ class ScriptRun:
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"script/run did not end within {timeout:g} s\n{self.said()}") from None
+            logs = "\n".join(f"{log}:\n{log.read_text()[-3000:]}" for log in sorted(self.var.glob("log/*.log")))
+            raise AssertionError(f"script/run did not end within {timeout:g} s\n{self.said()}\n{logs}") from None
         for reader in self._readers:
             reader.join(5)
         for stream in (self.process.stdout, self.process.stderr):
@@ -164,12 +165,15 @@ class ScriptRun:
         return True
 
     def manage(self, *arguments: str) -> str:
-        """`manage.py` in the same state directory, as an administrator types it. Returns what it printed."""
-        environment = {**self.environment, "VAULT_HA_SECRET_KEY_FILE": str(self.var / "secrets" / "secret_key")}
+        """`script/manage`, as an administrator types it. Returns what it printed."""
         done = subprocess.run(
-            [ROOT / ".venv" / "bin" / "python", ROOT / "manage.py", *arguments],
-            env=environment, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+            [ROOT / "script" / "manage", *arguments],
+            cwd="/",
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -36,6 +36,8 @@ class LocalSession:
     def __init__(self, path: Path, *, read_seconds: int, server: Callable[[], object] = lambda: None) -> None:
         self.path, self.read_seconds, self._server = path, read_seconds, server
         self._connection: Any = None
+        self._wire: socket.socket | None = None
+        """The connection's socket, for `abort`: the driver lets no other thread near a connection that is in use."""
         self._connected_to: object = None
         self._lock = threading.Lock()
         self._aborted = False
@@ -59,12 +61,9 @@ class LocalSession:
         """From another thread: make the statement that runs now fail at once. The server is not asked to stop it."""
         with self._lock:
             self._aborted = True
-            if self._connection is None:
-                return
-            with contextlib.suppress(OSError):
-                copy = os.dup(self._connection.fileno())
-                with socket.socket(fileno=copy) as wire:
-                    wire.shutdown(socket.SHUT_RDWR)
+            if self._wire is not None:
+                with contextlib.suppress(OSError):
+                    self._wire.shutdown(socket.SHUT_RDWR)
 
     def ready(self) -> None:
         """Take back an abort: the next statement may run, on a new connection. Only on the thread that runs statements:
@@ -77,6 +76,9 @@ class LocalSession:
     def close(self) -> None:
         with self._lock:
             connection, self._connection = self._connection, None
+            if self._wire is not None:
+                self._wire.close()
+                self._wire = None
         if connection is not None:
             with contextlib.suppress(MySQLdb.Error):
                 connection.close()
@@ -90,7 +92,7 @@ class LocalSession:
             self.close()
         if self._connection is not None:
             return self._connection
-        connection = MySQLdb.connect(
+        connection: Any = MySQLdb.connect(
             unix_socket=str(self.path),
             user=local_user(),
             autocommit=True,
@@ -102,6 +104,7 @@ class LocalSession:
         )
         with self._lock:
             self._connection, self._connected_to = connection, server
+            self._wire = socket.socket(fileno=os.dup(connection.fileno()))
             if self._aborted:  # while it connected, when there was nothing yet to break off
                 raise DatabaseError(0, OVER)
         return connection

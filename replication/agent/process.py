@@ -194,7 +194,8 @@ class Mariadbd:
         if done.returncode:
             text = (done.stderr + done.stdout).decode(errors="replace")
             shutil.rmtree(scratch, ignore_errors=True)
-            raise CannotStart(f"the database could not be initialised: {_last_error(text) or 'no reason given'}")
+            said = _last_error(text) or " ".join(text.split()[-40:])
+            raise CannotStart(f"the database could not be initialised (exit code {done.returncode}): {said}")
         scratch.rename(config.data_dir)
 
     # --- inside -------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from tests.vault_host import VaultHost
 from tests.waiting import wait_for
 
 ADDRESS = "127.0.21.1"
+PATIENCE = limits.STEP_DEADLINE.total_seconds()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def steady_writes(host: VaultHost) -> Iterator[list[float]]:
         yield moments
     finally:
         stop.set()
-        writer.join(limits.STEP_DEADLINE.total_seconds())
+        writer.join(PATIENCE)
     assert not writer.is_alive()
 
 
@@ -84,11 +85,11 @@ def test_nobody_but_the_administrator_can_write_before_an_order(host: VaultHost)
 def test_the_primary_goes_on_while_its_agent_is_killed_and_taken_up_again(solo: VaultHost) -> None:
     pid = solo.database_pid
     with steady_writes(solo) as moments:
-        wait_for(lambda: moments, limits.STEP_DEADLINE.total_seconds(), "a first write")
+        wait_for(lambda: moments, PATIENCE, "a first write")
         solo.kill_agent()
         solo.start()
         taken_up = time.monotonic()
-        wait_for(lambda: moments[-1] > taken_up, limits.STEP_DEADLINE.total_seconds(), "a write after that")
+        wait_for(lambda: moments[-1] > taken_up, PATIENCE, "a write after that")
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert max(gaps) < limits.SILENCE_LIMIT.total_seconds()
     assert solo.database_pid == pid
@@ -243,11 +244,46 @@ def test_a_fence_does_not_wait_behind_a_command_and_is_not_undone_by_it(solo: Va
 
         slow = threading.Thread(target=open_again)
         slow.start()
-        wait_for(lambda: solo.report().verb == "open", limits.STEP_DEADLINE.total_seconds(), "OPEN is under way")
+        wait_for(lambda: solo.report().verb == "open", PATIENCE, "OPEN is under way")
         solo.order(Verb.FENCE, epoch=solo.epoch + 1)
         assert solo.database_pid == 0
-        slow.join(limits.STEP_DEADLINE.total_seconds())
+        slow.join(PATIENCE)
     assert failures, "the command under way cannot have reached its goal"
     report = solo.report()
     assert (report.order_kind, report.process) == (OrderKind.NONE, ProcessState.DEAD)
     solo.order(Verb.OPEN)
+
+
+def test_a_command_keeps_its_deadline_and_the_next_one_works(solo: VaultHost) -> None:
+    with contextlib.closing(solo.connect()) as holder, holder.cursor() as cursor:
+        cursor.execute("FLUSH TABLES WITH READ LOCK")  # OPEN's row of the epoch waits for it
+        began = time.monotonic()
+        with pytest.raises(StepFailed, match="time for this command is over"):
+            solo.order(Verb.OPEN, {"jump": True}, deadline=1)
+        assert time.monotonic() - began < PATIENCE
+    solo.order(Verb.OPEN, {"jump": True})
+
+
+def test_a_command_that_cannot_begin_in_time_says_what_it_waited_for(solo: VaultHost) -> None:
+    first = solo.epoch + 1
+    with contextlib.closing(solo.connect()) as holder, holder.cursor() as cursor:
+        cursor.execute("FLUSH TABLES WITH READ LOCK")
+        slow = threading.Thread(target=solo.order, args=(Verb.OPEN, {"jump": True}), kwargs={"epoch": first})
+        slow.start()
+        wait_for(lambda: solo.report().verb == "open", PATIENCE, "OPEN is under way")
+        with pytest.raises(StepFailed, match="busy with open") as refused:
+            solo.order(Verb.SOLO, epoch=first, deadline=0.2)
+        assert refused.value.reason == "busy"
+    slow.join(PATIENCE)
+    assert solo.report().order_kind is OrderKind.SOLO
+
+
+def test_a_frozen_database_does_not_keep_the_agent_from_ending(solo: VaultHost) -> None:
+    solo.kill_database(signal.SIGSTOP)
+    pid = solo.database_pid
+    try:
+        assert solo.stop() == 0
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    solo.start()
+    assert solo.database_pid == pid

@@ -54,7 +54,7 @@ def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_damaged_state_is_not_believed(tmp_path: Path, content: str) -> None:
     file = tmp_path / "state.json"
     file.write_text(content)
-    with pytest.raises(StateDamaged, match="state.json"):
+    with pytest.raises(StateDamaged, match=r"state\.json"):
         load(file)
 
 
@@ -97,9 +97,14 @@ class Nobody:
     run = rows
 
 
+@pytest.fixture(scope="module")
+def host(make: Callable[..., VaultHost]) -> VaultHost:
+    return make(ADDRESS, "memory-1").init()
+
+
 @pytest.fixture
-def ports(tmp_path: Path, make: Callable[..., VaultHost]) -> Ports:
-    config = node(make).config
+def ports(tmp_path: Path, host: VaultHost) -> Ports:
+    config = host.config
     memory = StateFile(tmp_path / "state.json", KEPT)
     return Ports(
         clock=SystemClock(),
@@ -157,14 +162,9 @@ def test_the_time_of_a_command_counts_down(ports: Ports) -> None:
 # --- an agent that lost it ------------------------------------------------------------------------------------------
 
 
-def node(make: Callable[..., VaultHost]) -> VaultHost:
-    host = make(ADDRESS, "memory-1")
-    return host if host.config_exists() else host.init()
-
-
 @pytest.mark.parametrize("lost", [pytest.param(False, id="damaged"), pytest.param(True, id="gone")])
-def test_an_agent_without_memory_closes_a_primary_and_says_why(make: Callable[..., VaultHost], lost: bool) -> None:
-    host = node(make).start()
+def test_an_agent_without_memory_closes_a_primary_and_says_why(host: VaultHost, lost: bool) -> None:
+    host.start()
     host.order(Verb.OPEN, vault="c" * 32)
     kept = load(host.config.state_file)
     host.kill_agent()
@@ -200,8 +200,7 @@ FOLLOW_NOBODY = {
 }
 
 
-def test_memory_that_cannot_be_written_is_one_clear_line(make: Callable[..., VaultHost]) -> None:
-    host = node(make)
+def test_memory_that_cannot_be_written_is_one_clear_line(host: VaultHost) -> None:
     # A directory in the place of the scratch file: nobody, not even root, can write there.
     scratch = host.config.state_file.with_name("state.json.new")
     scratch.mkdir()

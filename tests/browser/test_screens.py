@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.chromium import complaints
-from tests.browser.site import Site, site
+from tests.browser.inventory import Site, site
 
 VAULT, SERVICES, HOSTS = "/admin/nodes/vaultnode/", "/admin/nodes/appservice/", "/admin/nodes/applicationnode/"
 POLL_MS = 2100
@@ -87,13 +87,13 @@ def timed(console: Site) -> Iterator[Page]:
 
 
 @pytest.fixture
-def rename(console: Site) -> Iterator[Callable[[str], None]]:
+def rename(console: Site) -> Callable[[str], None]:
     """Change the status text of gamma, as the service would."""
 
     def write(detail: str) -> None:
         console.control.execute("UPDATE nodes_vaultnode SET status_detail = ? WHERE id = ?", detail, "c" * 32)
 
-    yield write
+    return write
 
 
 def opened(page: Page, opener: Locator) -> Locator:

@@ -57,9 +57,7 @@ def add(vault: Vault, name: str, number: int, **changes: Any) -> VaultNode:
 @pytest.fixture
 def pair(vault: Vault) -> tuple[VaultNode, VaultNode]:
     """`alpha`, the primary, and `beta`, its acker."""
-    alpha = add(
-        vault, "alpha", 1, system_role=SystemRole.PRIMARY, status=NodeStatus.MASTER, current_role="Primary-1"
-    )
+    alpha = add(vault, "alpha", 1, system_role=SystemRole.PRIMARY, status=NodeStatus.MASTER, current_role="Primary-1")
     beta = add(vault, "beta", 2)
     vault.primary, vault.promotable, vault.may_ack, vault.epoch = alpha, beta, [beta.pk], 7
     vault.reason = "beta.example has every acknowledged write and would take over"

@@ -47,9 +47,7 @@ def third(vault: Vault, **changes: Any) -> VaultNode:
         pytest.param({"hostname": ""}, "node_hostname_not_empty", id="no hostname"),
     ],
 )
-def test_a_node_that_may_not_be_is_refused(
-    vault: Vault, pair: Pair, changes: dict[str, Any], constraint: str
-) -> None:
+def test_a_node_that_may_not_be_is_refused(vault: Vault, pair: Pair, changes: dict[str, Any], constraint: str) -> None:
     refuses(constraint, lambda: third(vault, **changes))
     assert VaultNode.objects.count() == 2
 

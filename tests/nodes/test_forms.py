@@ -70,9 +70,7 @@ def refused(client: Client, **typed: str) -> dict[str, list[str]]:
         pytest.param("12345", "enter the name of the host", id="a number"),
     ],
 )
-def test_a_hostname_that_is_none_is_refused_at_its_field(
-    admin: Client, vault: Vault, typed: str, says: str
-) -> None:
+def test_a_hostname_that_is_none_is_refused_at_its_field(admin: Client, vault: Vault, typed: str, says: str) -> None:
     found = refused(admin, hostname=typed)
     assert list(found) == ["hostname"]
     assert len(found["hostname"]) == 1
@@ -90,9 +88,7 @@ def test_what_was_typed_comes_back_as_text_never_as_markup(admin: Client, vault:
     ["", "0", "-1", "65536", "70000", "abc", "53.89", "5389x", "1e3", "٠", "99999999999999999999", "<b>"],
 )
 def test_a_port_out_of_range_or_no_number_is_refused_at_its_field(admin: Client, vault: Vault, typed: str) -> None:
-    assert refused(admin, port=typed) == {
-        "port": ["A port is a number from 1 to 65535; vault agents listen on 5389."]
-    }
+    assert refused(admin, port=typed) == {"port": ["A port is a number from 1 to 65535; vault agents listen on 5389."]}
 
 
 def test_the_port_of_the_database_is_refused_with_the_one_that_is_meant(admin: Client, vault: Vault) -> None:
@@ -140,17 +136,13 @@ def test_an_address_that_is_none_or_nobodys_is_refused_at_its_field(
 
 @pytest.mark.parametrize("typed", ["127.0.31.2", " 127.0.31.2 ", "::ffff:127.0.31.2", "::FFFF:7f00:1f02"])
 def test_an_address_in_use_is_refused_in_every_spelling(admin: Client, pair: Pair, typed: str) -> None:
-    assert refused(admin, ip_address=typed) == {
-        "ip_address": ["127.0.31.2 is already the address of beta.example."]
-    }
+    assert refused(admin, ip_address=typed) == {"ip_address": ["127.0.31.2 is already the address of beta.example."]}
 
 
 @pytest.mark.parametrize("typed", ["2001:db8::12", "2001:DB8:0:0::12", "2001:0db8:0000:0000:0000:0000:0000:0012"])
 def test_an_ipv6_address_in_use_is_refused_in_every_spelling(admin: Client, pair: Pair, typed: str) -> None:
     VaultNode.objects.filter(pk=pair[1].pk).update(ip_address="2001:db8::12")
-    assert refused(admin, ip_address=typed) == {
-        "ip_address": ["2001:db8::12 is already the address of beta.example."]
-    }
+    assert refused(admin, ip_address=typed) == {"ip_address": ["2001:db8::12 is already the address of beta.example."]}
 
 
 @pytest.mark.parametrize("typed", ["beta.example", "BETA.example", " beta.example "])

@@ -127,9 +127,7 @@ def test_staff_without_any_permission_reaches_a_page_that_says_so(
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_who_has_not_logged_in_is_sent_to_the_login_and_comes_back(
-    address: Callable[[Door], str], method: str
-) -> None:
+def test_who_has_not_logged_in_is_sent_to_the_login_and_comes_back(address: Callable[[Door], str], method: str) -> None:
     client, before = Client(), state()
     for url in (VAULT, SERVICES, HOSTS, *(address(door) for door in DOORS)):
         response = getattr(client, method)(url)

@@ -76,17 +76,19 @@ class TestAdding:
 
 
 class TestTakingOut:
-    @pytest.mark.parametrize("wish", [lambda n: wishes.set_active(n, False, None), lambda n: wishes.remove_node(n, None)])
+    @pytest.mark.parametrize(
+        "wish", [lambda n: wishes.set_active(n, False, None), lambda n: wishes.remove_node(n, None)]
+    )
     def test_the_primary_stays(self, pair: Pair, wish: Callable[[VaultNode], RefusedWish | None]) -> None:
         refused = wish(pair[0])
         assert refused is not None
         assert refused.rule == "W30"
         assert not Event.objects.exists()
 
-    @pytest.mark.parametrize("wish", [lambda n: wishes.set_active(n, False, None), lambda n: wishes.remove_node(n, None)])
-    def test_the_target_of_a_failover_stays(
-        self, pair: Pair, wish: Callable[[VaultNode], RefusedWish | None]
-    ) -> None:
+    @pytest.mark.parametrize(
+        "wish", [lambda n: wishes.set_active(n, False, None), lambda n: wishes.remove_node(n, None)]
+    )
+    def test_the_target_of_a_failover_stays(self, pair: Pair, wish: Callable[[VaultNode], RefusedWish | None]) -> None:
         Vault.objects.update(promotable=None, intent={"kind": "failover", "target": pair[1].pk})
         refused = wish(pair[1])
         assert refused is not None

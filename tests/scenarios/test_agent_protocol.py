@@ -103,7 +103,9 @@ def test_the_life_of_a_pair(pair: tuple[VaultHost, VaultHost]) -> None:
     leader.order(old, Verb.FENCE)
     leader.order(new, Verb.REVOKE)
     leader.order(new, Verb.DRAIN)
-    assert pages(new) == closed, "what is drained stays closed until it is opened"
+    wait_for(
+        lambda: pages(new) == closed, PATIENCE, "what is drained follows no more, and is closed until it is opened"
+    )
     leader.order(new, Verb.OPEN, {"accounts": [account(old)], "jump": True})
     assert (pages(new), pages(old)) == (primary, closed)
     assert rows(new) == acknowledged
