@@ -132,6 +132,19 @@ def test_killed_with_9_its_parts_stop_by_themselves(run: ScriptRun) -> None:
     wait_for(run.nothing_runs, STOP_SECONDS, "everything ends")
 
 
+def test_what_a_killed_run_and_its_killed_supervisor_left_is_stopped_by_the_next_start(run: ScriptRun) -> None:
+    run.start().wait_ready()
+    supervisor = int((run.var / "supervisord.pid").read_text())
+    run.send(signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
+    run.wait_ended()
+    assert any("redis-server" in command for command in run.processes().values())
+    run.start().wait_said(r"Stopped \d+ processes that an earlier run .* had left behind")
+    run.wait_said("Starting the databases")  # nothing holds a port or a file any more
+    assert run.stop() == 0, run.said()
+    assert run.nothing_runs()
+
+
 def test_manage_before_the_first_run_says_what_to_do(tmp_path: Path) -> None:
     done = subprocess.run(
         [ROOT / "script" / "manage", "vault_status"],
