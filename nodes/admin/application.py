@@ -1,7 +1,6 @@
 """System → High Availability → Application: our own hosts, as they register themselves."""
 
 from datetime import timedelta
-from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -11,22 +10,16 @@ from django.utils import timezone
 from nodes.models import ApplicationNode
 from replication.core.version import VERSION
 
-from .live import LiveScreen, Snapshot
+from .live import FixedRows, Snapshot
 
 SEEN_LATELY = timedelta(seconds=30)
 """Hosts write their heartbeat every 5 s."""
 
 
 @admin.register(ApplicationNode)
-class ApplicationNodeAdmin(LiveScreen):
+class ApplicationNodeAdmin(FixedRows):
     screen_template = "nodes/applications.html"
     live_template = "nodes/applications_live.html"
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view

@@ -70,3 +70,13 @@ class LiveScreen(admin.ModelAdmin):
             )
         patch_vary_headers(response, ["HX-Request"])
         return response
+
+
+class FixedRows(LiveScreen):
+    """A screen whose rows nobody adds or deletes by hand."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -1,7 +1,5 @@
 """System → System Status → App Services."""
 
-from typing import Any
-
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -14,20 +12,14 @@ from nodes.models import AppService
 from replication.stores import wishes
 
 from . import dialogs
-from .live import LiveScreen, Snapshot
+from .live import FixedRows, Snapshot
 from .watch import Watch, lease_annotations_of_row
 
 
 @admin.register(AppService)
-class AppServiceAdmin(LiveScreen):
+class AppServiceAdmin(FixedRows):
     screen_template = "nodes/services.html"
     live_template = "nodes/services_live.html"
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view

@@ -39,7 +39,7 @@ def test_every_option_is_explained(command: str, capsys: pytest.CaptureFixture[s
 
 
 def test_the_limits_on_the_page_are_those_in_the_code() -> None:
-    limits = PROTOCOL.split("\n## Limits\n")[1]
+    limits = PROTOCOL.split("\n### Limits\n")[1].split("\n## ")[0]
     for figure in (
         f"{server.BODY_MAX_BYTES // 1024} KiB",
         f"{server.HEADER_MAX_BYTES} bytes",
