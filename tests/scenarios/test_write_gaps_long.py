@@ -23,6 +23,8 @@ from tests.writers import Writers, create_table
 
 A, B = "127.0.55.1", "127.0.55.2"
 ROUNDS = 3
+WRITERS = 2
+"""More would saturate two cores that carry both databases: a fallback that cannot keep up is another subject."""
 GAP_LIMIT_SECONDS = 2.5
 HANDOVER_LIMIT_SECONDS = 2.0
 REDIS_AWAY_SECONDS = 60
@@ -108,7 +110,7 @@ def test_the_only_fallback_goes_and_writes_stand_still_only_shortly(lossless_pai
         gaps = []
         for turn in range(ROUNDS):
             first_id = (number * ROUNDS + turn + 1) * 1_000_000_000
-            with Writers([primary], 4, password=primary.client_password, first_id=first_id) as writers:
+            with Writers([primary], WRITERS, password=primary.client_password, first_id=first_id) as writers:
                 writers.wait_acknowledged(time.monotonic(), 20, count=50)
                 moment = time.monotonic()
                 break_it(stack, fallback)
@@ -121,7 +123,7 @@ def test_the_only_fallback_goes_and_writes_stand_still_only_shortly(lossless_pai
         table.append((name, ROUNDS, f"{sorted(gaps)[len(gaps) // 2]:.2f}", f"{max(gaps):.2f}"))
     evidence.write(
         "write-gaps",
-        "The only fallback goes while four clients write",
+        f"The only fallback goes while {WRITERS} clients write",
         database=primary.sql("SELECT VERSION() AS v")[0]["v"],
         paragraphs=[
             "The longest time without an acknowledged write, from the fault until the vault was lossless again (the way back is "
@@ -158,6 +160,7 @@ def test_the_standby_leads_soon_after_the_leader_was_killed(lossless_pair: Pair)
         wait_for(lambda b=before: stack.leader()["term"] > b["term"], 20, "another leader")
         parents.append(time.monotonic() - moment)
         stack.service(slot)
+    stack.wait_vault(primary="vault-a", acker="vault-b")
     longest_pause = _redis_away(stack)
     row = stack.wait_vault(primary="vault-a", acker="vault-b")
     evidence.write(
