@@ -120,7 +120,7 @@ class AddNodeForm(PopupForm):
         return data
 
     def new_node(self, **found: Any) -> wishes.NewNode:
-        """The wish. found: what the check of the host has added (agent_id, database_port)."""
+        """The wish. found: what the check of the host has added (agent_id)."""
         data = self.cleaned_data
         return wishes.NewNode(
             **{

@@ -28,7 +28,6 @@ class Verdict:
     """(form field or "", sentence)"""
     warnings: tuple[str, ...] = ()
     agent_id: str = ""
-    database_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,8 @@ def _read(ended: _Ended) -> Verdict:
     if not errors and ended.state != OperationState.SUCCEEDED:
         summary = str(result.get("summary", "")) or _("no reason was given")
         errors = (("", _("The check of the host failed: %(summary)s. Nothing was saved.") % {"summary": summary}),)
-    report = result.get("report") or {}
     return Verdict(
         errors=errors,
         warnings=tuple(str(w) for w in result.get("warnings", ())),
         agent_id=str(result.get("agent_id", "")),
-        database_port=report.get("database_port"),
     )

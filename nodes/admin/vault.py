@@ -8,6 +8,7 @@ from django.db.models import OuterRef, Subquery
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.forms import AddNodeForm, UpdateNodeForm
@@ -18,7 +19,7 @@ from replication.stores import wishes
 from . import dialogs, preflight
 from .live import LiveScreen, Snapshot
 from .queues import enqueue_resynchronize
-from .vault_rows import EVENTS_SHOWN, operation_shown, rows_of, safety_of
+from .vault_rows import EVENTS_SHOWN, is_news, operation_shown, rows_of, safety_of
 from .watch import Watch, lease_annotations
 
 
@@ -54,6 +55,7 @@ class VaultNodeAdmin(LiveScreen):
                 last_event=Subquery(Event.objects.order_by("-pk").values("pk")[:1]),
                 operation_id=Subquery(latest.values("pk")[:1]),
                 operation_changed_at=Subquery(latest.values("changed_at")[:1]),
+                operation_finished_at=Subquery(latest.values("finished_at")[:1]),
             )
             .select_related("primary", "promotable")
             .order_by("created_at", "pk")
@@ -65,7 +67,9 @@ class VaultNodeAdmin(LiveScreen):
         nodes = list(VaultNode.objects.present().filter(vault=vault).order_by("ordinal"))
         rows = rows_of(vault, nodes, watch)
         safety = safety_of(vault, nodes, watch)
-        facts = (watch.facts, safety, tuple(row.facts for row in rows), vault.last_event, vault.operation_changed_at)
+        # A result goes by itself when it is no news any more: that changes the screen without any row having changed.
+        operation = (vault.operation_changed_at, is_news(vault.operation_finished_at, timezone.now()))
+        facts = (watch.facts, safety, tuple(row.facts for row in rows), vault.last_event, operation)
         ages: dict[str, float | None] = {f"node:{row.node.pk}": watch.answer_age(row.node.pk) for row in rows}
         ages["lease"] = watch.lease_age
         may = {

@@ -1,7 +1,7 @@
 """What the Vault screen says of each node and of the vault: only what is known now, with its age."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.utils import timezone
@@ -27,6 +27,8 @@ class Row:
     level: str
     is_primary: bool
     known: bool
+    last_seen: str
+    """The status it had when somebody still looked; "" while somebody does, or when it never had one."""
     refused: RefusedWish | None = field(default=None)
     """Why Re-synchronize Master is not possible now; filled in for a full answer only."""
 
@@ -42,6 +44,7 @@ class Row:
             n.active,
             self.role,
             self.status,
+            self.last_seen,
             self.is_primary,
         )
 
@@ -61,6 +64,9 @@ def rows_of(vault: Vault, nodes: list[VaultNode], watch: Watch) -> list[Row]:
                 level=STATUS_LEVELS[shown],
                 is_primary=vault.primary_id == node.pk,
                 known=known,
+                last_seen=""
+                if known or status is NodeStatus.UNKNOWN
+                else str(status_label(status, node.status_detail)),
             )
         )
     return sorted(rows, key=lambda row: (not row.is_primary, row.node.ordinal))
@@ -105,13 +111,18 @@ class OperationShown:
     text: str
 
 
+def is_news(finished_at: datetime | None, now: datetime) -> bool:
+    """Whether an operation is shown: it runs, or it has ended a short while ago."""
+    return finished_at is None or now - finished_at <= RESULT_STAYS
+
+
 def operation_shown(operation: Operation | None) -> OperationShown | None:
     """The one that runs, or the last one while its result is news."""
     if operation is None:
         return None
     if operation.finished_at is None:
         return OperationShown(operation, True, "ok2", operation.message)
-    if timezone.now() - operation.finished_at > RESULT_STAYS:
+    if not is_news(operation.finished_at, timezone.now()):
         return None
     level = "ok" if operation.state == OperationState.SUCCEEDED else "bad"
     return OperationShown(operation, False, level, str(operation.result.get("summary", "")) or operation.message)

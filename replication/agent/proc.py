@@ -22,7 +22,6 @@ class ProcessHandle:
         try:
             self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
         except OSError as error:
-            os.close(self.pidfd)
             raise ProcessLookupError(f"process {pid} is gone") from error
 
     def exited(self) -> bool:
@@ -48,9 +47,11 @@ class ProcessHandle:
         poll.register(self.pidfd, select.POLLIN)
         return bool(poll.poll(max(0, int(seconds * 1000))))
 
-    def close(self) -> None:
-        os.close(self.pidfd)
-        os.close(self._stat)
+    def __del__(self) -> None:
+        # Not sooner: another thread may be looking at it, and the number of a closed file is soon another file's.
+        for descriptor in (getattr(self, "pidfd", None), getattr(self, "_stat", None)):
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 def find_mariadbd(my_cnf: Path) -> int | None:
@@ -75,5 +76,4 @@ def still_dying(pid_file: Path) -> "ProcessHandle | None":
     with contextlib.suppress(OSError):
         if handle.dying() and Path(f"/proc/{handle.pid}/comm").read_text().strip() == "mariadbd":
             return handle
-    handle.close()
     return None

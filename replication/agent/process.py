@@ -229,8 +229,6 @@ class Mariadbd:
 
     def _hold(self, handle: ProcessHandle) -> None:
         with self._lock:
-            if self.handle is not None:
-                self.handle.close()
             self.handle = handle
             self.started_at = time.monotonic()
             self._set(ProcessState.STARTING)
@@ -240,8 +238,7 @@ class Mariadbd:
         if old is not None and old.dying() and not old.wait(until - time.monotonic()):
             raise ProcessError(f"the former mariadbd (process {old.pid}) is not gone yet")
         if old is None and (stranger := still_dying(self.config.pid_file)) is not None:
-            with contextlib.closing(stranger):
-                stranger.wait(until - time.monotonic())
+            stranger.wait(until - time.monotonic())
         self._reap()
 
     def _wait_until_it_answers(self, until: float) -> None:

@@ -14,7 +14,7 @@ import MySQLdb
 import pytest
 
 from replication.core import limits
-from replication.core.commands import Verb, account_name
+from replication.core.commands import FollowArgs, Verb, account_name
 from replication.core.errors import StepFailed
 from replication.core.roles import OrderKind, ProcessState
 from tests.agent.orders import HangingWrite, account, database, epochs, follow, frozen, has, open_primary, order, write
@@ -22,6 +22,7 @@ from tests.vault_host import VaultHost
 from tests.waiting import wait_for
 
 ADDRESSES = ("127.0.21.11", "127.0.21.12", "127.0.21.13")
+LATE_SECONDS = 2.0
 PATIENCE = limits.STEP_DEADLINE.total_seconds()
 
 
@@ -259,6 +260,87 @@ def test_a_restarted_replica_is_not_promoted_until_it_followed_anew(pair: tuple[
     assert not acker.report().tainted
     row = write(primary)
     wait_for(lambda: has(acker, row), PATIENCE, "it follows again")
+
+
+def late_follow(host: VaultHost, source: VaultHost) -> None:
+    """FOLLOW while the source is frozen: it runs out of time, and the stream stands by itself when the source is back."""
+    found = database(source)
+    args = FollowArgs(
+        source_host=source.ip,
+        source_port=limits.DATABASE_PORT,
+        account=account_name(host.node),
+        source_binlog_state=found.gtid_binlog_state,
+        source_oldest_binlog=found.binlog_oldest,
+        truncate_tail=False,
+    )
+    with frozen(source), pytest.raises(StepFailed) as refused:
+        order(host, Verb.FOLLOW, args.to_json(), deadline=LATE_SECONDS)
+    assert refused.value.reason == "not-streaming"
+    wait_for(lambda: database(host).receiver == "Yes", PATIENCE, "it reaches its source late")
+
+
+def test_a_replica_that_reached_its_source_late_is_not_taken_for_diverged(pair: tuple[VaultHost, VaultHost]) -> None:
+    primary, replica = pair
+    order(primary, Verb.SOLO)
+    former = replica.database_pid
+    replica.kill_database()
+    replica.wait_report(lambda report: report.database is not None and replica.database_pid != former)
+    late_follow(replica, primary)
+    assert replica.report().tainted
+    found = database(primary)  # what a controller read a moment before: the replica is beyond it when it judges
+    row = write(primary)
+    wait_for(lambda: has(replica, row), PATIENCE, "the row arrives")
+    args = FollowArgs(
+        source_host=primary.ip,
+        source_port=limits.DATABASE_PORT,
+        account=account_name(replica.node),
+        source_binlog_state=found.gtid_binlog_state,
+        source_oldest_binlog=found.binlog_oldest,
+        truncate_tail=False,
+    )
+    assert order(replica, Verb.FOLLOW, args.to_json())["already"] is True
+    report = replica.report()
+    assert (report.quarantine, report.tainted) == ("", False)
+
+
+def test_a_follow_that_fails_leaves_a_replica_that_may_not_be_promoted(pair: tuple[VaultHost, VaultHost]) -> None:
+    primary, acker = pair
+    order(primary, Verb.SOLO)
+    found = database(primary)
+    args = FollowArgs(
+        source_host=acker.ip,  # nothing that it could follow: it throws away what it received and gets nothing instead
+        source_port=1,
+        account=account_name(acker.node),
+        source_binlog_state=found.gtid_binlog_state,
+        source_oldest_binlog=found.binlog_oldest,
+        truncate_tail=False,
+    )
+    with pytest.raises(StepFailed) as refused:
+        order(acker, Verb.FOLLOW, args.to_json(), deadline=LATE_SECONDS)
+    assert refused.value.reason == "not-streaming"
+    with pytest.raises(StepFailed) as refused:
+        order(acker, Verb.REVOKE)
+    assert refused.value.reason == "tainted"
+    follow(acker, primary)
+    assert not acker.report().tainted
+
+
+def test_a_former_primary_that_reached_its_source_late_is_none_any_more(
+    pair: tuple[VaultHost, VaultHost], trio: list[VaultHost]
+) -> None:
+    primary, acker = pair
+    spare = trio[2]
+    order(primary, Verb.SOLO)
+    order(primary, Verb.FENCE)
+    order(acker, Verb.REVOKE)
+    order(acker, Verb.DRAIN)
+    open_primary(acker, [primary, spare], jump=True)
+    late_follow(primary, acker)
+    assert primary.report().primary_order_kind is OrderKind.SOLO
+    assert follow(primary, acker)["already"] is True
+    assert primary.report().primary_order_kind is OrderKind.NONE
+    follow(spare, acker)
+    trio[:] = [acker, primary, spare]
 
 
 def test_a_replica_is_not_opened_while_it_still_receives(pair: tuple[VaultHost, VaultHost]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 from django.core import checks
 from django.utils import timezone
+from pytest_django.fixtures import Settings
 
 from nodes.models import ApplicationNode
 
@@ -68,6 +69,31 @@ def test_a_secret_may_come_from_a_file(check: Check, tmp_path: Path) -> None:
     done = check(VAULT_HA_SECRET_KEY=None, VAULT_HA_SECRET_KEY_FILE=str(file))
     assert done.returncode == 0, done.stderr
     assert check(VAULT_HA_SECRET_KEY=None).returncode != 0
+
+
+def found(id: str) -> list[checks.CheckMessage]:
+    return [message for message in checks.run_checks() if message.id == id]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_debug_is_warned_about(settings: Settings, on: bool) -> None:
+    settings.DEBUG = on
+    assert bool(found("sectona_ha.W002")) is on
+
+
+@pytest.mark.parametrize(("command", "warned"), [("rqworker", True), ("runservice", True), ("check", False)])
+def test_a_worker_without_its_certificate_is_warned_and_the_web_process_is_not(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, warned: bool
+) -> None:
+    settings.PKI_DIR = tmp_path
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.setattr(sys, "argv", ["manage.py", command, "ops"])
+    messages = found("sectona_ha.W003")
+    assert bool(messages) is warned
+    assert all("cert.pem, key.pem missing" in message.msg for message in messages)
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).touch()
+    assert found("sectona_ha.W003") == []
 
 
 def database_errors() -> list[checks.CheckMessage]:

@@ -45,7 +45,7 @@ def cell(text: str, hostname: str, label: str) -> str:
     assert row is not None, f"no row of {hostname}"
     found = re.search(rf'<td data-label="{label}"[^>]*>(.*?)</td>', row[1], re.S)
     assert found is not None, f"no column {label}"
-    return unescape(re.sub(r"<[^>]+>", "", found[1])).strip()
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", found[1])).split())
 
 
 def shown(client: Client, screen: str = VAULT) -> str:
@@ -73,6 +73,22 @@ class TestPolling:
             ages = json.loads(header)["ages"]
             assert 2.5 <= ages[f"node:{pair[0].pk}"] < 10
             assert ages[f"node:{pair[1].pk}"] is None
+
+    def test_a_result_goes_from_the_screen_after_ten_minutes_although_no_row_changes(
+        self, admin: Client, pair: Pair, lead: Callable[..., None]
+    ) -> None:
+        lead()
+        operation = Operation.objects.create(
+            kind=OperationKind.RESYNCHRONIZE, vault=pair[0].vault, state=OperationState.SUCCEEDED,
+            finished_at=timezone.now(), result={"summary": "brought up to 0-1-7"},
+        )  # fmt: skip
+        before = stamp(admin, VAULT)
+        assert "brought up to 0-1-7" in shown(admin)
+        # update(): no other column moves, as when time alone passes.
+        Operation.objects.filter(pk=operation.pk).update(finished_at=timezone.now() - timedelta(minutes=11))
+        response = admin.get(VAULT, {"v": before})
+        assert response.status_code == 200
+        assert "brought up to 0-1-7" not in response.content.decode()
 
     def test_ages_alone_do_not_change_the_stamp(self, admin: Client, pair: Pair, lead: Callable[..., None]) -> None:
         lead(answers={pair[0].pk: 0.1})
@@ -172,8 +188,8 @@ class TestWhatIsKnown:
 
     def test_a_stopped_service_knows_nothing(self, admin: Client, pair: Pair) -> None:
         text = shown(admin)
-        assert cell(text, "alpha.example", "Status") == "Unknown"
-        assert cell(text, "beta.example", "Status") == "Unknown"
+        assert cell(text, "alpha.example", "Status") == "Unknown last seen: Master"
+        assert cell(text, "beta.example", "Status") == "Unknown last seen: Slave – Waiting for Master to send events"
         assert "<strong>Not watched</strong>" in text
         assert 'class="safety off"' in text
 
@@ -183,11 +199,28 @@ class TestWhatIsKnown:
     ) -> None:
         lead(age=age, answers={pair[0].pk: 0.1})
         text = shown(admin)
-        assert cell(text, "alpha.example", "Status") == "Unknown"
+        assert cell(text, "alpha.example", "Status") == "Unknown last seen: Master"
         assert "<strong>Unknown</strong>" in text
+        assert "last sign of life" in text
         assert 'class="safety bad"' in text
         assert cell(text, "alpha.example", "Last answer") != "just now"
-        assert "No worker" in shown(admin, SERVICES)
+        services = shown(admin, SERVICES)
+        assert "No worker" in services
+        assert re.search(r"no worker runs this service, last sign of life <span[^>]*>\d+ (s|min) ago", services)
+
+    def test_app_services_says_who_leads_and_how_old_that_word_is(
+        self, admin: Client, pair: Pair, lead: Callable[..., None]
+    ) -> None:
+        lead(age=3)
+        assert re.search(r"led by .*, lease renewed <span[^>]*>[34] s ago", shown(admin, SERVICES))
+
+    def test_the_level_of_an_event_is_a_word_not_only_a_colour(self, admin: Client, pair: Pair) -> None:
+        for level in ("info", "warning", "error"):
+            Event.objects.create(vault=pair[0].vault, level=level, text=f"something of level {level}")
+        text = shown(admin)
+        assert '<span class="hidden-text">Information: </span>something of level info' in text
+        assert '<b class="level">Warning</b> something of level warning' in text
+        assert '<b class="level">Error</b> something of level error' in text
 
     def test_lossless_is_not_green_while_its_primary_is_not_seen_as_one(
         self, admin: Client, pair: Pair, lead: Callable[..., None]

@@ -46,9 +46,14 @@ def follow(work: Work) -> Mapping[str, Any]:
         raise work.refusal("diverged", state.quarantine)
     if ports.process.running() and _follows_well(work, order, state):
         _stop_acknowledging(work)
+        if state.tainted or state.primary_order_kind is not OrderKind.NONE:
+            _wait_for_stream(work)
+        _followed(work)
         return {"gtid_slave_pos": db.positions().gtid_slave_pos, "already": True}
     was_open = ports.process.running() and _may_be_open(work, state)
-    work.persist(order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=False)
+    # From here on what it received may be thrown away: until it follows again it may lack what it acknowledged.
+    tainted = state.tainted or bool(state.source_host)
+    work.persist(order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=False, tainted=tainted)
     if was_open:
         with work.step("kill"):
             ports.process.kill()
@@ -62,16 +67,23 @@ def follow(work: Work) -> Mapping[str, Any]:
         _change_source(work, order)
     with work.step("stream"):
         _wait_for_stream(work)
-    work.persist(
-        primary_order_kind=OrderKind.NONE, primary_order_epoch=0, tainted=False, needs_rebuild="", quarantine=""
-    )
+    _followed(work)
     return {"gtid_slave_pos": db.positions().gtid_slave_pos}
 
 
+def _followed(work: Work) -> None:
+    """It streams from a living primary: it is no former primary any more, and gets again what it may have lost."""
+    work.persist(
+        primary_order_kind=OrderKind.NONE, primary_order_epoch=0, tainted=False, needs_rebuild="", quarantine=""
+    )
+
+
 def _follows_well(work: Work, order: FollowOrder, state: AgentState) -> bool:
+    """Also a node whose last FOLLOW ran out of time and that reached its source later. It was judged then; judged again it
+    would look ahead of a state that was read a moment before, and be held as diverged."""
     db = work.ports.database
     replica = db.replica()
-    if replica is None or state.order_kind is not OrderKind.NONE or state.tainted or state.quarantine:
+    if replica is None or state.order_kind is not OrderKind.NONE or state.quarantine:
         return False
     here = (replica.source_host, replica.source_port, replica.account) == (order.host, order.port, order.account)
     return here and replica.streaming and replica.applier and db.switches().read_only
