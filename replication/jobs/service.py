@@ -18,7 +18,7 @@ from nodes.models.service import SERVICE_NAME
 from replication.client import AgentClient, PortWitness
 from replication.procedures.controller.heartbeat import Heartbeat
 from replication.procedures.controller.procedure import World
-from replication.stores.applications import note_application
+from replication.stores.applications import OwnAddresses, note_application
 from replication.stores.events import EventStore
 from replication.stores.inventory import InventoryStore
 from replication.stores.leases import Holder, RenewingLease
@@ -115,8 +115,9 @@ class ServiceProcess:
         self._shown = {}
 
     async def _register(self) -> None:
+        addresses = OwnAddresses(settings.HOST_NAME)
         while True:
-            await note_application(self.notes)
+            await note_application(self.notes, addresses)
             await asyncio.sleep(APPLICATION_EVERY)
 
 

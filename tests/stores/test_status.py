@@ -1,6 +1,7 @@
 """`manage.py vault_status` from outside: the agreed structure, and what nobody looks at is Unknown."""
 
 import json
+import threading
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -13,11 +14,12 @@ from nodes.models import AppService, ServiceLease, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
 from replication.core.roles import NodeStatus
 from replication.core.version import VERSION
-from replication.stores.applications import note_application, own_addresses
+from replication.stores.applications import OwnAddresses, note_application
 from replication.stores.leases import acquire
 from replication.stores.status import STALE_AFTER_SECONDS, vault_status
 from replication.stores.threads import DatabaseThread
 from tests.stores.conftest import holder
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 A, B = "a" * 32, "b" * 32
@@ -102,9 +104,26 @@ def test_this_host_registers_itself_once(thread: DatabaseThread, vault: Vault) -
 
     from nodes.models import ApplicationNode
 
+    addresses = OwnAddresses("localhost")
+    wait_for(lambda: addresses.known, 10, "localhost resolves")
     for _ in range(2):
-        asyncio.run(note_application(thread))
+        asyncio.run(note_application(thread, addresses))
     (row,) = ApplicationNode.objects.filter(hostname=settings.HOST_NAME)
     assert row.version == VERSION
-    assert row.addresses == own_addresses()
+    assert "127.0.0.1" in row.addresses
     assert ServiceLease.objects.count() == 0
+
+
+def test_a_silent_name_server_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def silent(*_: object) -> list[object]:
+        asked.set()
+        answer.wait(30)
+        raise OSError("the name server never answered")
+
+    monkeypatch.setattr("socket.getaddrinfo", silent)
+    addresses = OwnAddresses("controller-1")
+    assert asked.wait(10)
+    assert addresses.known == []  # we are here although the look-up is not back
+    answer.set()
