@@ -8,8 +8,7 @@ from redis.exceptions import RedisError
 
 from nodes.models import ServiceLease
 from nodes.models.service import SERVICE_NAME
-
-LEASE_FRESH_SECONDS = 5.0
+from replication.core import limits
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -26,7 +25,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
         if lease is not None and lease.renewed_at is not None:
             found["lease_age_seconds"] = round((timezone.now() - lease.renewed_at).total_seconds(), 1)
         age = found["lease_age_seconds"]
-        ready = isinstance(age, float) and age <= LEASE_FRESH_SECONDS
+        ready = isinstance(age, float) and age <= limits.LEASE_SILENCE.total_seconds()
     except Error:
         found["database"], ready = "no answer", False
     try:

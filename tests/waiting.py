@@ -1,8 +1,7 @@
 """Waiting for a condition with a deadline, instead of sleeping and hoping."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -28,27 +27,6 @@ def wait_for(condition: Callable[[], T], timeout: float, message: str | Callable
         if time.monotonic() >= deadline:
             raise AssertionError(_sentence(timeout, message, last)) from last
         time.sleep(PAUSE_SECONDS)
-
-
-async def wait_for_async(
-    condition: Callable[[], Awaitable[T] | T], timeout: float, message: str | Callable[[], str] = ""
-) -> T:
-    """`wait_for` inside an event loop; `condition` may be a coroutine function."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    while True:
-        last: Exception | None = None
-        try:
-            value = condition()
-            if isinstance(value, Awaitable):
-                value = await value
-            if value:
-                return value
-        except (AssertionError, OSError) as error:
-            last = error
-        if loop.time() >= deadline:
-            raise AssertionError(_sentence(timeout, message, last)) from last
-        await asyncio.sleep(PAUSE_SECONDS)
 
 
 def _sentence(timeout: float, message: str | Callable[[], str], last: Exception | None) -> str:

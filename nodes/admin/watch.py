@@ -4,9 +4,9 @@ All screens judge by this one value, so that a green light and a live status nev
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 from django.db.models import DateTimeField, JSONField, OuterRef, Subquery
 from django.db.models.functions import Now
@@ -14,9 +14,7 @@ from django.utils.translation import gettext as _
 
 from nodes.choices import DesiredState
 from nodes.models import ServiceLease
-
-LEASE_SILENCE: Final = timedelta(seconds=5)
-"""A lease that was not renewed for this long has no holder that works: four times its lifetime."""
+from replication.core import limits
 
 _LEASE_FIELDS = ("holder", "term", "host", "process", "renewed_at", "last_pass_at")
 
@@ -81,7 +79,7 @@ class Watch:
 
     @property
     def led(self) -> bool:
-        return self.lease_age is not None and self.lease_age <= LEASE_SILENCE.total_seconds()
+        return self.lease_age is not None and self.lease_age <= limits.LEASE_SILENCE.total_seconds()
 
     @property
     def wanted(self) -> bool:

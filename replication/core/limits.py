@@ -36,6 +36,9 @@ LEADER_RENEWAL: Final = timedelta(seconds=0.4)
 LEADER_MARGIN: Final = timedelta(seconds=0.2)
 """The holder stops acting this long before its own clock says that the lease is over."""
 
+LEASE_SILENCE: Final = timedelta(seconds=5)
+"""A lease that was not renewed for this long: nobody looks, so nothing is known and every screen says so."""
+
 ACKER_LOST_AFTER: Final = timedelta(seconds=1.5)
 """How long the acker may be gone, or commits may hang, before the vault goes solo."""
 ACKER_STEADY_FOR: Final = timedelta(seconds=1.0)

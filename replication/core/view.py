@@ -7,7 +7,7 @@ from typing import Any
 
 from . import limits
 from .report import DatabaseReport, NodeReport
-from .roles import OrderKind, ProcessState, SystemRole, VaultState, Witness
+from .roles import ProcessState, SystemRole, VaultState, Witness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +107,6 @@ class NodeView:
         """The database report when it has a source and both threads run; else None."""
         db = self.database
         return db if self.up and db is not None and db.receiver == "Yes" and db.applier else None
-
-    @property
-    def ordered_primary(self) -> bool:
-        return self.report is not None and self.report.order_kind is not OrderKind.NONE
 
 
 @dataclass(frozen=True, kw_only=True)

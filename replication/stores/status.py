@@ -8,12 +8,10 @@ from django.utils import timezone
 from nodes.choices import status_label
 from nodes.models import AppService, ServiceLease, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
+from replication.core import limits
 from replication.core.roles import NodeStatus
 
 from .topology import topology_of
-
-STALE_AFTER_SECONDS = 5.0
-"""A lease that was not renewed for this long: nobody looks, so nothing is known."""
 
 
 def vault_status(now: datetime | None = None) -> dict[str, Any]:
@@ -22,7 +20,7 @@ def vault_status(now: datetime | None = None) -> dict[str, Any]:
     lease = ServiceLease.objects.filter(name=SERVICE_NAME).first()
     service = AppService.objects.filter(name=SERVICE_NAME).first()
     lease_age = (now - lease.renewed_at).total_seconds() if lease is not None and lease.renewed_at else None
-    live = lease_age is not None and lease_age < STALE_AFTER_SECONDS
+    live = lease_age is not None and lease_age < limits.LEASE_SILENCE.total_seconds()
     watching = live and service is not None and service.started_on is not None
     answers = lease.answers if lease is not None and live else {}
     vaults = []

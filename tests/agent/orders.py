@@ -31,17 +31,23 @@ def open_primary(host: VaultHost, others: list[VaultHost], *, jump: bool) -> Non
     order(host, Verb.OPEN, {"jump": jump, "accounts": [account(other) for other in others]})
 
 
-def follow(host: VaultHost, source: VaultHost, *, truncate_tail: bool = False, **more: Any) -> dict[str, Any]:
-    found = database(source)
-    args = FollowArgs(
+def follow_args(
+    host: VaultHost, source: VaultHost, found: DatabaseReport, *, truncate_tail: bool = False
+) -> dict[str, Any]:
+    """FOLLOW's arguments; found: what was read of the source, perhaps a while ago."""
+    return FollowArgs(
         source_host=source.ip,
         source_port=limits.DATABASE_PORT,
         account=account_name(host.node),
         source_binlog_state=found.gtid_binlog_state,
         source_oldest_binlog=found.binlog_oldest,
         truncate_tail=truncate_tail,
-    )
-    return order(host, Verb.FOLLOW, {**args.to_json(), **more})
+    ).to_json()
+
+
+def follow(host: VaultHost, source: VaultHost, *, truncate_tail: bool = False, **more: Any) -> dict[str, Any]:
+    args = follow_args(host, source, database(source), truncate_tail=truncate_tail)
+    return order(host, Verb.FOLLOW, {**args, **more})
 
 
 def database(host: VaultHost) -> DatabaseReport:

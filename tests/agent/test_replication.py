@@ -17,7 +17,19 @@ from replication.core import limits
 from replication.core.commands import FollowArgs, Verb, account_name
 from replication.core.errors import StepFailed
 from replication.core.roles import OrderKind, ProcessState
-from tests.agent.orders import HangingWrite, account, database, epochs, follow, frozen, has, open_primary, order, write
+from tests.agent.orders import (
+    HangingWrite,
+    account,
+    database,
+    epochs,
+    follow,
+    follow_args,
+    frozen,
+    has,
+    open_primary,
+    order,
+    write,
+)
 from tests.vault_host import VaultHost
 from tests.waiting import wait_for
 
@@ -265,16 +277,9 @@ def test_a_restarted_replica_is_not_promoted_until_it_followed_anew(pair: tuple[
 def late_follow(host: VaultHost, source: VaultHost) -> None:
     """FOLLOW while the source is frozen: it runs out of time, and the stream stands by itself when the source is back."""
     found = database(source)
-    args = FollowArgs(
-        source_host=source.ip,
-        source_port=limits.DATABASE_PORT,
-        account=account_name(host.node),
-        source_binlog_state=found.gtid_binlog_state,
-        source_oldest_binlog=found.binlog_oldest,
-        truncate_tail=False,
-    )
+    args = follow_args(host, source, found)
     with frozen(source), pytest.raises(StepFailed) as refused:
-        order(host, Verb.FOLLOW, args.to_json(), deadline=LATE_SECONDS)
+        order(host, Verb.FOLLOW, args, deadline=LATE_SECONDS)
     assert refused.value.reason == "not-streaming"
     wait_for(lambda: database(host).receiver == "Yes", PATIENCE, "it reaches its source late")
 
@@ -290,15 +295,8 @@ def test_a_replica_that_reached_its_source_late_is_not_taken_for_diverged(pair: 
     found = database(primary)  # what a controller read a moment before: the replica is beyond it when it judges
     row = write(primary)
     wait_for(lambda: has(replica, row), PATIENCE, "the row arrives")
-    args = FollowArgs(
-        source_host=primary.ip,
-        source_port=limits.DATABASE_PORT,
-        account=account_name(replica.node),
-        source_binlog_state=found.gtid_binlog_state,
-        source_oldest_binlog=found.binlog_oldest,
-        truncate_tail=False,
-    )
-    assert order(replica, Verb.FOLLOW, args.to_json())["already"] is True
+    args = follow_args(replica, primary, found)
+    assert order(replica, Verb.FOLLOW, args)["already"] is True
     report = replica.report()
     assert (report.quarantine, report.tainted) == ("", False)
 
@@ -316,7 +314,7 @@ def test_a_follow_that_fails_leaves_a_replica_that_may_not_be_promoted(pair: tup
         truncate_tail=False,
     )
     with pytest.raises(StepFailed) as refused:
-        order(acker, Verb.FOLLOW, args.to_json(), deadline=LATE_SECONDS)
+        order(acker, Verb.FOLLOW, args, deadline=LATE_SECONDS)
     assert refused.value.reason == "not-streaming"
     with pytest.raises(StepFailed) as refused:
         order(acker, Verb.REVOKE)

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from replication.core import limits
-from replication.core.commands import FollowArgs, ReplicationAccount, Verb, account_name
+from replication.core.commands import ReplicationAccount, Verb, account_name
 from replication.core.errors import StaleEpoch, StepFailed
 from replication.core.roles import OrderKind
+from tests.agent.orders import follow_args
 from tests.vault_host import VaultHost, vault_hosts
 from tests.waiting import wait_for
 
@@ -48,15 +49,7 @@ class Leader:
     def follow(self, host: VaultHost, source: VaultHost, *, truncate_tail: bool) -> None:
         database = source.wait_up().database
         assert database is not None
-        args = FollowArgs(
-            source_host=source.ip,
-            source_port=limits.DATABASE_PORT,
-            account=account_name(host.node),
-            source_binlog_state=database.gtid_binlog_state,
-            source_oldest_binlog=database.binlog_oldest,
-            truncate_tail=truncate_tail,
-        )
-        self.order(host, Verb.FOLLOW, args.to_json())
+        self.order(host, Verb.FOLLOW, follow_args(host, source, database, truncate_tail=truncate_tail))
 
 
 def pages(host: VaultHost) -> tuple[int, int]:

@@ -12,11 +12,12 @@ from django.utils import timezone
 
 from nodes.models import AppService, ServiceLease, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
+from replication.core import limits
 from replication.core.roles import NodeStatus
 from replication.core.version import VERSION
 from replication.stores.applications import OwnAddresses, note_application
 from replication.stores.leases import acquire
-from replication.stores.status import STALE_AFTER_SECONDS, vault_status
+from replication.stores.status import vault_status
 from replication.stores.threads import DatabaseThread
 from tests.stores.conftest import holder
 from tests.waiting import wait_for
@@ -69,7 +70,7 @@ def test_a_new_vault(vault: Vault) -> None:
 
 def test_what_nobody_looks_at_is_unknown(vault: Vault) -> None:
     watched(vault)
-    later = timezone.now() + timedelta(seconds=STALE_AFTER_SECONDS + 1)
+    later = timezone.now() + limits.LEASE_SILENCE + timedelta(seconds=1)
     seen = seen_of_it(later)
     assert {n["status"] for n in seen["nodes"]} == {"Unknown"}
     assert {n["age_seconds"] for n in seen["nodes"]} == {None}
