@@ -71,10 +71,14 @@ class AgentClient:
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
 
-    async def hello(self, node: NodeView, *, since: int, wait: timedelta) -> NodeReport:
+    async def hello(
+        self, node: NodeView, *, since: int, wait: timedelta, echo: str = "", term: int = 0
+    ) -> NodeReport:
         seconds = wait.total_seconds()
         limit = seconds + limits.HELLO_MARGIN.total_seconds()
         params = {"since": str(since), "wait": f"{seconds:.3f}"}
+        if echo:
+            params |= {"echo": echo, "term": str(term)}
         status, data = await self._ask(node, "GET", "hello", total=limit, params=params)
         if status == 200 and isinstance(data, dict) and data.get("protocol") != PROTOCOL:
             spoken = data.get("protocol")

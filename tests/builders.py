@@ -57,6 +57,9 @@ def database(**changes: Any) -> DatabaseReport:
         "commits_stuck_for": 0.0,
         "acknowledged": 0,
         "unacknowledged": 0,
+        "connections": 3,
+        "connections_max": 300,
+        "oldest_transaction": 0.0,
         "drift": (),
     }
     return DatabaseReport(**{**values, **changes})
@@ -101,6 +104,9 @@ def report(name: str = "b", **changes: Any) -> NodeReport:
         "certificate_subject": f"/CN={name}.example",
         "certificate_expires": "2030-01-01T00:00:00+00:00",
         "disk_free_bytes": 10**10,
+        "disk_error": "",
+        "challenge": "",
+        "lease_left": 3.0 if open_ else None,
         "purge_command": "vault-agent purge --home /srv/vault",
         "fences": ("sigkill",),
         "database": made(**over),

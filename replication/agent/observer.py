@@ -155,6 +155,9 @@ class Observer(threading.Thread):
             commits_stuck_for=_since(ages.stuck_since, now),
             acknowledged=seen.acknowledged,
             unacknowledged=seen.unacknowledged,
+            connections=0,
+            connections_max=0,
+            oldest_transaction=0.0,
             drift=self._drift,
         )
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import threading
+import typing
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from enum import StrEnum
@@ -88,10 +89,14 @@ def load(path: Path) -> AgentState | None:
 
 def _value(path: Path, name: str, kind: Any, value: Any) -> Any:
     try:
-        if issubclass(kind, StrEnum):
+        if isinstance(kind, type) and issubclass(kind, StrEnum):
             return kind(value)
     except ValueError as error:
         raise StateDamaged(f"{path}: {name} is {value!r}") from error
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise StateDamaged(f"{path}: {name} is {value!r}")
+        return tuple(value)
     if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or value < 0)):
         raise StateDamaged(f"{path}: {name} is {value!r}")
     return value

@@ -34,6 +34,11 @@ class Verb(StrEnum):
     """On a replica: wait until a position is in the relay log. args: position. Answers `gtid_io_pos`."""
     DETACH = "detach"
     """Stop following for good: flag off, receiver stopped, applied, source dropped. args: leave (also forget the vault)."""
+    CLOSE = "close"
+    """Primary that is to hand over: no new write commits from here on, persisted as order none (rule 12). Answers
+    `gtid_binlog_pos`, read after it closed. Gives up and stays open when it would have to wait beyond its deadline."""
+    PROMISE = "promise"
+    """Promise the epoch, and answer what it was last told to be. Changes nothing else (rule 16)."""
     FENCE = "fence"
     """Old primary: SIGKILL mariadbd; persists order none but keeps the last order to be primary (rules 11, 12)."""
 

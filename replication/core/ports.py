@@ -25,8 +25,11 @@ class Clock(Protocol):
 class Agents(Protocol):
     """The controller's side of the agent protocol."""
 
-    async def hello(self, node: NodeView, *, since: int, wait: timedelta) -> NodeReport:
-        """Raises NodeUnreachable."""
+    async def hello(
+        self, node: NodeView, *, since: int, wait: timedelta, echo: str = "", term: int = 0
+    ) -> NodeReport:
+        """echo: the challenge of an earlier answer, given back; with a term that is not outdated it renews a primary's
+        lease. Raises NodeUnreachable."""
         ...
 
     async def command(self, node: NodeView, verb: Verb, command: Command) -> Answer:

@@ -57,6 +57,11 @@ class DatabaseReport:
     """Seconds during which commits waited for an acknowledgement and none was acknowledged; 0 when none waits."""
     acknowledged: int
     unacknowledged: int
+    connections: int
+    connections_max: int
+    """Sessions that are open and that may be; a full table turns clients away while the database is well."""
+    oldest_transaction: float
+    """Age in seconds of the oldest open transaction of a client; 0 when there is none."""
     drift: tuple[str, ...]
     """Settings that are not as they must be, each as "name is X, must be Y"."""
 
@@ -103,10 +108,16 @@ class NodeReport:
     certificate_expires: str
     """ISO 8601, UTC."""
     disk_free_bytes: int
+    disk_error: str
+    """Why its disk takes no writes, as a sentence ("No space left on device"); "" when it does."""
+    challenge: str
+    """Nonce of this very answer: a controller's next hello gives it back, and a primary's lease counts from its issue."""
+    lease_left: float | None
+    """Seconds until a primary's lease is over, negative when it is; None for a node without an order to be primary."""
     purge_command: str
     """What a person types on the vault host to remove data, keys and certificates."""
     fences: tuple[str, ...]
-    """Fences that are armed: "sigkill", "nftables-cut"."""
+    """Fences that are armed: "sigkill", "nftables-cut", "lease", "kernel-lease", "admin-port"."""
     database: DatabaseReport | None
     """None until SQL has answered once since the process started."""
 

@@ -46,6 +46,8 @@ class AgentState:
     tainted: bool = False
     quarantine: str = ""
     needs_rebuild: str = ""
+    peers: tuple[str, ...] = ()
+    """Agents of the other nodes as "ip:port": whom a primary without a lease asks for a grant."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,7 +187,9 @@ class Controller:
 
     # --- Agents
 
-    async def hello(self, node: NodeView, *, since: int, wait: timedelta) -> NodeReport:
+    async def hello(
+        self, node: NodeView, *, since: int, wait: timedelta, echo: str = "", term: int = 0
+    ) -> NodeReport:
         agent = self.scene.agents[node.id]
         if agent.reachable and since == agent.version:
             try:
