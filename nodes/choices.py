@@ -19,6 +19,17 @@ class DesiredState(models.TextChoices):
 class OperationKind(models.TextChoices):
     RESYNCHRONIZE = "resynchronize", _("Re-synchronize Master")
     PREFLIGHT = "preflight", _("Check before adding a node")
+    # What the service does, by the values of replication.core.plan.ActionKind.
+    BOOTSTRAP = "bootstrap", _("Open the first Master")
+    ADOPT = "adopt", _("Adopt what the agents say")
+    FAILOVER = "failover", _("Failover")
+    SWITCHOVER = "switchover", _("Switchover")
+    REOPEN = "reopen", _("Open the Master again")
+    GO_SOLO = "go-solo", _("Go solo")
+    BECOME_ACKER = "become-acker", _("Become lossless")
+    FOLLOW = "follow", _("Let a node follow")
+    DETACH = "detach", _("Take a node out")
+    FORGET = "forget", _("Let a deleted node forget the vault")
 
 
 class OperationState(models.TextChoices):
@@ -39,6 +50,10 @@ class EventLevel(models.TextChoices):
 STATUS_LABELS = {
     NodeStatus.MASTER: _("Master"),
     NodeStatus.MASTER_CLOSED: _("Master – closed to writes"),
+    NodeStatus.MASTER_READ_ONLY: _("Master – read-only, set by hand"),
+    NodeStatus.MASTER_FENCED: _("Master – closed itself: no controller renews its lease"),
+    NodeStatus.MASTER_FULL: _("Master – no connection is free (%(detail)s)"),
+    NodeStatus.DISK_ERROR: _("Disk takes no writes: %(detail)s"),
     NodeStatus.WAITING: _("Slave – Waiting for Master to send events"),
     NodeStatus.CATCHING_UP: _("Slave – Catching up (%(detail)s behind)"),
     NodeStatus.CONNECTING: _("Slave – Connecting to Master"),
@@ -55,6 +70,10 @@ STATUS_LABELS = {
 STATUS_LEVELS = {
     NodeStatus.MASTER: "ok",
     NodeStatus.MASTER_CLOSED: "bad",
+    NodeStatus.MASTER_READ_ONLY: "warn",
+    NodeStatus.MASTER_FENCED: "bad",
+    NodeStatus.MASTER_FULL: "warn",
+    NodeStatus.DISK_ERROR: "bad",
     NodeStatus.WAITING: "ok2",
     NodeStatus.CATCHING_UP: "warn",
     NodeStatus.CONNECTING: "warn",

@@ -71,9 +71,7 @@ class AgentClient:
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
 
-    async def hello(
-        self, node: NodeView, *, since: int, wait: timedelta, echo: str = "", term: int = 0
-    ) -> NodeReport:
+    async def hello(self, node: NodeView, *, since: int, wait: timedelta, echo: str = "", term: int = 0) -> NodeReport:
         seconds = wait.total_seconds()
         limit = seconds + limits.HELLO_MARGIN.total_seconds()
         params = {"since": str(since), "wait": f"{seconds:.3f}"}

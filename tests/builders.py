@@ -9,7 +9,7 @@ from typing import Any
 
 from replication.core import limits
 from replication.core.report import PROTOCOL, DatabaseReport, NodeReport
-from replication.core.roles import OrderKind, ProcessState, SystemRole
+from replication.core.roles import IntentKind, OrderKind, ProcessState, SystemRole
 from replication.core.version import VERSION
 from replication.core.view import Intent, NodeView, Topology, VaultView
 
@@ -107,6 +107,7 @@ def report(name: str = "b", **changes: Any) -> NodeReport:
         "disk_error": "",
         "challenge": "",
         "lease_left": 3.0 if open_ else None,
+        "closed_by_lease": False,
         "purge_command": "vault-agent purge --home /srv/vault",
         "fences": ("sigkill",),
         "database": made(**over),
@@ -146,7 +147,7 @@ def primary(**changes: Any) -> NodeView:
 def intent(target: str = "b", former: str = "a", *revoke: str) -> Intent:
     must = tuple(id_of(n) for n in (revoke or (target,)))
     return Intent(
-        kind="failover", target=id_of(target), entitled=id_of(target), former_primary=id_of(former), must_revoke=must
+        kind=IntentKind.FAILOVER, target=id_of(target), entitled=id_of(target), former_primary=id_of(former), must_revoke=must
     )
 
 

@@ -49,6 +49,8 @@ class VaultNode(models.Model):
         max_length=30, default=NodeStatus.UNKNOWN, choices=[(s.value, s.value) for s in NodeStatus], editable=False
     )
     status_detail = models.CharField(max_length=500, default="", blank=True, editable=False)
+    # Why it cannot be made the primary now, "R50 · sentence"; "" when it can.
+    not_primary = models.CharField(max_length=300, default="", blank=True, editable=False)
     current_role = models.CharField(_("current role"), max_length=20, default="", blank=True, editable=False)
     report = models.JSONField(null=True, blank=True, editable=False)
     changed_at = models.DateTimeField(auto_now=True)

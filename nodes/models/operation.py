@@ -9,6 +9,8 @@ from nodes.choices import OperationKind, OperationState
 from .ids import new_id
 
 OPEN_STATES = [OperationState.QUEUED, OperationState.RUNNING]
+JOB_KINDS = [OperationKind.RESYNCHRONIZE, OperationKind.PREFLIGHT]
+"""Carried out by ops workers; everything else by the leading service itself."""
 
 
 class Operation(models.Model):
@@ -41,6 +43,11 @@ class Operation(models.Model):
                 fields=["vault"],
                 name="operation_one_resynchronize_per_vault",
                 condition=Q(kind=OperationKind.RESYNCHRONIZE, state__in=OPEN_STATES),
+            ),
+            models.UniqueConstraint(
+                fields=["vault"],
+                name="operation_one_switchover_per_vault",
+                condition=Q(kind=OperationKind.SWITCHOVER, state__in=OPEN_STATES),
             ),
             models.CheckConstraint(name="operation_percent_in_range", condition=Q(percent__lte=100)),
             models.CheckConstraint(name="operation_state_known", condition=Q(state__in=OperationState.values)),

@@ -27,6 +27,10 @@ class Vault(models.Model):
         "nodes.VaultNode", null=True, blank=True, editable=False, on_delete=models.PROTECT, related_name="+"
     )
     intent = models.JSONField(null=True, blank=True, editable=False)
+    # Anti-flapping: since when it is lossless without a break, and how long that must be before the next failover on silence.
+    lossless_since = models.DateTimeField(null=True, blank=True, editable=False)
+    silence_failover_at = models.DateTimeField(null=True, blank=True, editable=False)
+    silence_hold_seconds = models.PositiveIntegerField(default=0, editable=False)
     # Why the vault is solo, or what it waits for: the last word of the leader, for the screen and vault_status.
     reason = models.CharField(max_length=500, default="", blank=True, editable=False)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .diagnosis import BY_SILENCE, diagnose
 from .view import VaultView
 
 
@@ -34,8 +35,16 @@ def choose_candidate(view: VaultView) -> Candidate | Refusal:
         return Refusal("C40", f"{acker.hostname} restarted and may lack writes that it had acknowledged")
     if acker.report.quarantine:
         return Refusal("C50", f"{acker.hostname} is held back: {acker.report.quarantine}")
+    if acker.report.disk_error:
+        return Refusal("C55", f"the disk of {acker.hostname} takes no writes: {acker.report.disk_error}")
     for id in sorted(row.may_ack - {row.promotable}):
         node = view.node(id)
         if node is None or not node.answers:
             return Refusal("C60", f"{node.hostname if node else id} might still acknowledge and does not answer")
+    if view.silence_hold and diagnose(view).id in BY_SILENCE:
+        left = round(view.silence_hold.total_seconds())
+        return Refusal(
+            "C70",
+            f"a failover was decided on silence not long ago; another one is held back for {left} s more, or until cleared",
+        )
     return Candidate(acker.id)

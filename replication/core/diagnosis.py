@@ -63,6 +63,27 @@ def _refused_everywhere(view: VaultView) -> bool:
     return acker is not None and acker.up and acker.database is not None and acker.database.receiver != "Yes"
 
 
+def _disk_error(view: VaultView) -> bool:
+    return view.primary is not None and view.primary.report is not None and bool(view.primary.report.disk_error)
+
+
+def _closed_by_lease(node: NodeView) -> bool:
+    return node.report is not None and node.report.closed_by_lease
+
+
+def read_only_by_hand(node: NodeView | None) -> bool:
+    """It has an order to be primary, its database is well, and somebody else closed it."""
+    report = node.report if node is not None else None
+    if report is None or report.database is None or report.order_kind is OrderKind.NONE or report.verb:
+        return False
+    return report.database.read_only and not report.closed_by_lease
+
+
+def connections_full(node: NodeView | None) -> bool:
+    db = node.database if node is not None else None
+    return db is not None and 0 < db.connections_max <= db.connections
+
+
 def _silent(view: VaultView) -> bool:
     p = view.primary
     return p is not None and p.silence is not None and p.silence >= view.thresholds.silence
@@ -77,6 +98,12 @@ RULES: Final = (
         Verdict.PRIMARY_LOST,
     ),
     Rule(
+        "D15",
+        "the primary's own agent says that its disk takes no writes",
+        lambda v: _process(v, ProcessState.UP, ProcessState.HUNG) and _disk_error(v),
+        Verdict.PRIMARY_LOST,
+    ),
+    Rule(
         "D20",
         "the primary's own agent says that its database hangs, and its port does not answer us",
         lambda v: _process(v, ProcessState.HUNG) and _no_port(v),
@@ -86,6 +113,24 @@ RULES: Final = (
         "D25",
         "the primary's database is starting, or hangs but its port still answers",
         lambda v: _process(v, ProcessState.HUNG, ProcessState.STARTING),
+        Verdict.WAIT,
+    ),
+    Rule(
+        "D27",
+        "the primary closed itself: neither a controller nor every other agent had vouched for it in time",
+        lambda v: _process(v, ProcessState.UP) and v.primary is not None and _closed_by_lease(v.primary),
+        Verdict.WAIT,
+    ),
+    Rule(
+        "D28",
+        "the primary was set read-only by hand: maintenance, not a failure",
+        lambda v: _process(v, ProcessState.UP) and read_only_by_hand(v.primary),
+        Verdict.WAIT,
+    ),
+    Rule(
+        "D29",
+        "the primary answers, but its connection table is full: it turns clients away",
+        lambda v: _process(v, ProcessState.UP) and connections_full(v.primary),
         Verdict.WAIT,
     ),
     Rule("D30", "the primary answers", lambda v: _process(v, ProcessState.UP), Verdict.HEALTHY),
@@ -111,6 +156,10 @@ RULES: Final = (
     Rule("D80", "the primary has been silent for a short time only", lambda v: not _silent(v), Verdict.WAIT),
     Rule("D99", "the primary does not answer and no replica can say whether it lives", lambda v: True, Verdict.UNCLEAR),
 )
+
+
+BY_SILENCE: Final = frozenset({"D60", "D70"})
+"""Diagnoses that rest on what was not heard. The others rest on the word of the primary's own agent."""
 
 
 def diagnose(view: VaultView) -> Rule:

@@ -37,6 +37,16 @@ class StepFailed(ReplicationError):
         self.node, self.step, self.reason, self.text = node, step, reason, text
 
 
+class Refused(ReplicationError):
+    """An operator's wish cannot be granted as things are now: `rule` has its page in the runbook."""
+
+    retry_helps = False
+
+    def __init__(self, rule: str, says: str) -> None:
+        super().__init__(f"{rule} · {says}")
+        self.rule, self.says = rule, says
+
+
 class ClaimLost(ReplicationError):
     """The compare-and-set on the vault's row changed nothing: another epoch, another owner, or no lease."""
 

@@ -36,6 +36,8 @@ LEADER_RENEWAL: Final = timedelta(seconds=0.4)
 LEADER_MARGIN: Final = timedelta(seconds=0.2)
 """The holder stops acting this long before its own clock says that the lease is over."""
 
+LEASE_RENEWAL: Final = timedelta(seconds=1)
+"""A primary's lease is renewed at least this often, however long the hello interval is."""
 LEASE_SILENCE: Final = timedelta(seconds=5)
 """A lease that was not renewed for this long: nobody looks, so nothing is known and every screen says so."""
 
@@ -56,6 +58,22 @@ START_DEADLINE: Final = timedelta(seconds=60)
 PROOF_DEADLINE: Final = timedelta(seconds=2)
 """How long a new acker may take to prove that it has everything, while commits already wait for it."""
 PREFLIGHT_DEADLINE: Final = timedelta(seconds=5)
+
+OPERATION_DEADLINE: Final = timedelta(minutes=5)
+"""An operation of the service that has not ended by then has failed; what is still needed is a new one."""
+CLOSE_DEADLINE: Final = timedelta(seconds=2)
+"""How long the primary may take to close for a switchover, and its target to receive the rest; then it is given back."""
+SWITCHOVER_MAX_LAG: Final = timedelta(seconds=5)
+SWITCHOVER_MAX_TRANSACTION: Final = timedelta(seconds=2)
+"""A client's transaction that has been open for longer on the primary speaks against a switchover: it would be rolled back."""
+SWITCHOVER_BEGIN: Final = timedelta(seconds=30)
+"""A switchover that was asked for and has not begun within this time has failed: nobody is surprised by it later."""
+
+SILENCE_HOLD: Final = timedelta(seconds=60)
+"""How long a vault must have been lossless after a failover on silence before the next such one; doubled each time up to
+SILENCE_HOLD_MAX, and back to this when the last one is longer ago than SILENCE_HOLD_FORGET."""
+SILENCE_HOLD_MAX: Final = timedelta(minutes=10)
+SILENCE_HOLD_FORGET: Final = timedelta(hours=1)
 
 GTID_GAP: Final = 1_000_000
 """Sequence numbers skipped by the first write of a new primary, so that a lost GTID is never issued again."""

@@ -13,7 +13,7 @@ from typing import Final
 from .candidates import Candidate, choose_candidate
 from .diagnosis import Verdict, acker_dead, commits_stuck, diagnose, not_waiting
 from .positions import GtidPosition
-from .roles import OrderKind, ProcessState, SystemRole
+from .roles import IntentKind, OrderKind, ProcessState, SystemRole
 from .view import Intent, NodeView, VaultView
 
 Pick = Callable[[VaultView], str | None]
@@ -21,7 +21,9 @@ Pick = Callable[[VaultView], str | None]
 
 class ActionKind(StrEnum):
     BOOTSTRAP = "bootstrap"
+    ADOPT = "adopt"
     FAILOVER = "failover"
+    SWITCHOVER = "switchover"
     FINISH = "finish"
     ROLL_BACK = "roll-back"
     REOPEN = "reopen"
@@ -38,6 +40,8 @@ class Action:
     node: str
     rule: str
     says: str
+    operation: str = ""
+    """Id of the operation that it goes on with; "" when it is a new one."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,47 @@ class PlanRule:
     always: bool = False
 
 
+def outdated(view: VaultView) -> bool:
+    """Whether the row is older than what is known elsewhere: the metadata database was restored, or edited by hand (rule 16).
+
+    A row that was merely read late looks the same; the claim of the adoption then changes nothing.
+    """
+    promised = max((n.report.epoch for n in view.nodes if n.report is not None), default=0)
+    return view.topology.epoch < max(view.high_water, promised) or _contradicted(view)
+
+
+def _contradicted(view: VaultView) -> bool:
+    """The recorded primary itself follows another node that has an order to be primary."""
+    primary = view.primary
+    if primary is None or not primary.up or primary.report is None or primary.database is None:
+        return False
+    if primary.report.order_kind is not OrderKind.NONE or primary.report.primary_order_kind is not OrderKind.NONE:
+        return False
+    source = next((n for n in view.others if n.ip == primary.database.source_host), None)
+    return (
+        source is not None
+        and source.up
+        and source.report is not None
+        and source.report.order_kind is not OrderKind.NONE
+    )
+
+
+def _adopt(view: VaultView) -> str | None:
+    """At once when the row is outdated, so that nothing else is done by it; then again when everybody can be asked."""
+    intent = view.topology.intent
+    adopting = intent is not None and intent.kind is IntentKind.ADOPT
+    asked = [n for n in view.nodes if intent is None or not adopting or n.id in intent.must_revoke]
+    if not asked or not (outdated(view) or (adopting and all(n.answers and not n.blocked for n in asked))):
+        return None
+    return asked[0].id if not asked[0].blocked else None
+
+
 def _finish(view: VaultView) -> str | None:
     intent = view.topology.intent
     target = view.node(intent.target) if intent else None
+    former = view.node(intent.former_primary) if intent else None
+    if intent is not None and intent.kind is IntentKind.SWITCHOVER and former is not None and former.up:
+        return None  # both live: giving the vault back costs nobody a restart
     if target is None or not target.up or target.report is None or target.blocked:
         return None
     return None if target.report.tainted or target.report.quarantine else target.id
@@ -64,6 +106,8 @@ def _roll_back(view: VaultView) -> str | None:
     target, former = view.node(intent.target), view.node(intent.former_primary)
     if former is None or not former.answers or former.report is None:
         return None
+    if intent.kind is IntentKind.SWITCHOVER and former.up:  # never needs the target, so it never waits for it
+        return former.id if not former.report.quarantine and not former.blocked else None
     if target is not None and not target.answers and not _gone_silent(target, view):
         return None  # it may only be late: this leader has perhaps just begun to look
     if not former.up and not _cannot_finish(intent, view):
@@ -106,6 +150,10 @@ def _failover(view: VaultView) -> str | None:
         return None
     choice = choose_candidate(view)
     return choice.node if isinstance(choice, Candidate) else None
+
+
+def _switchover(view: VaultView) -> str | None:
+    return view.switchover.node if view.switchover is not None else None
 
 
 def _wish_to_leave(view: VaultView) -> str | None:
@@ -193,45 +241,80 @@ def _follow(view: VaultView, *, wished_only: bool) -> str | None:
     return None
 
 
+def behind(node: NodeView, primary: NodeView) -> int:
+    """How many transactions of the primary this node has not received; an upper bound."""
+    db, source = node.database, primary.database
+    if db is None or source is None:
+        return 0
+    received = GtidPosition.parse(db.gtid_io_pos or db.gtid_slave_pos)
+    return received.missing_from(GtidPosition.parse(source.gtid_binlog_pos))
+
+
+def may_become_acker(view: VaultView, node: NodeView, primary: NodeView) -> bool:
+    """Whether this node keeps up, and nothing is wrong with it."""
+    db = node.following
+    if db is None or node.report is None or not node.active or node.removed or node.detached or node.locked_out:
+        return False
+    if node.blocked or node.resting:
+        return False
+    streams_here = (db.source_host, db.source_port) == (primary.ip, primary.database_port)
+    steady = db.receiver_up_for >= view.thresholds.acker_steady.total_seconds()
+    report = node.report
+    clean = not (report.tainted or report.quarantine or report.needs_rebuild or report.disk_error or db.drift)
+    return streams_here and steady and clean and behind(node, primary) <= view.thresholds.acker_behind
+
+
 def _become_acker(view: VaultView) -> str | None:
+    """The next acker: who has received most; then the configured Primary, so that it can be given its role back; then
+    the one that was added first."""
     primary = _open_primary(view)
     if primary is None or view.topology.promotable or primary.report is None or primary.database is None:
         return None
     if primary.report.order_kind is not OrderKind.SOLO:
         return None
-    for n in view.others:
-        db = n.following
-        if db is None or n.report is None or not n.active or n.removed or n.detached or n.locked_out:
-            continue
-        if n.blocked or n.resting:
-            continue
-        streams_here = (db.source_host, db.source_port) == (primary.ip, primary.database_port)
-        steady = db.receiver_up_for >= view.thresholds.acker_steady.total_seconds()
-        received = GtidPosition.parse(db.gtid_io_pos or db.gtid_slave_pos)
-        behind = received.missing_from(GtidPosition.parse(primary.database.gtid_binlog_pos))
-        clean = not (n.report.tainted or n.report.quarantine or n.report.needs_rebuild or db.drift)
-        if streams_here and steady and clean and behind <= view.thresholds.acker_behind:
-            return n.id
-    return None
+    able = [n for n in view.others if may_become_acker(view, n, primary)]
+    best = min(
+        able,
+        key=lambda n: (behind(n, primary), n.system_role is not SystemRole.PRIMARY, n.ordinal, n.id),
+        default=None,
+    )
+    return best.id if best is not None else None
 
 
 def _intent_open(pick: Pick) -> Pick:
-    return lambda view: pick(view) if view.topology.intent is not None else None
+    """To be finished or rolled back; never by a row that is itself out of date."""
+
+    def picked(view: VaultView) -> str | None:
+        intent = view.topology.intent
+        begun = intent is not None and intent.kind in (IntentKind.FAILOVER, IntentKind.SWITCHOVER)
+        return pick(view) if begun and not outdated(view) else None
+
+    return picked
 
 
 def _settled(pick: Pick) -> Pick:
-    """Everything but finishing and rolling back is refused while an intent is open (rule 7)."""
-    return lambda view: pick(view) if view.topology.intent is None else None
+    """Everything else is refused while an intent is open (rule 7), and by a row that is out of date (rule 16)."""
+    return lambda view: pick(view) if view.topology.intent is None and not outdated(view) else None
 
 
 K = ActionKind
 RULES: Final = (
     PlanRule(
+        "P05", K.ADOPT, "the metadata database is older than what is known elsewhere: the agents say what is", _adopt
+    ),
+    PlanRule(
         "P10", K.FINISH, "a failover was begun: finish it on the node that is entitled", _intent_open(_finish), True
     ),
-    PlanRule("P15", K.ROLL_BACK, "a failover cannot be finished: give the vault back", _intent_open(_roll_back), True),
+    PlanRule(
+        "P15",
+        K.ROLL_BACK,
+        "a failover or switchover is not finished: give the vault back",
+        _intent_open(_roll_back),
+        True,
+    ),
     PlanRule("P20", K.BOOTSTRAP, "the vault has no primary yet: open one", _settled(_bootstrap)),
     PlanRule("P30", K.FAILOVER, "the primary is lost: promote the acker", _settled(_failover)),
+    PlanRule("P35", K.SWITCHOVER, "an operator wants another Master", _settled(_switchover)),
     PlanRule("P40", K.DETACH, "a node was made inactive or deleted: take it out", _settled(_wish_to_leave), True),
     PlanRule("P42", K.FORGET, "a deleted node is back: tell it to forget the vault", _settled(_gone), True),
     PlanRule("P45", K.GO_SOLO, "the service is stopped: commits must not wait for anybody", _settled(_stopped), True),
@@ -257,5 +340,12 @@ def plan(view: VaultView) -> Action | None:
         if view.running or rule.always:
             node = rule.pick(view)
             if node is not None:
-                return Action(rule.kind, node, rule.id, rule.says)
+                return Action(rule.kind, node, rule.id, rule.says, _operation(view, rule.kind))
     return None
+
+
+def _operation(view: VaultView, kind: ActionKind) -> str:
+    if kind is ActionKind.SWITCHOVER and view.switchover is not None:
+        return view.switchover.operation
+    intent = view.topology.intent
+    return intent.operation if intent is not None else ""

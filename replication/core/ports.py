@@ -5,6 +5,7 @@ Controller side here; the vault side is in replication/core/vault_ports.py.
 
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any, Protocol
 
 from .commands import Answer, Command, Verb
@@ -12,6 +13,13 @@ from .report import NodeReport
 from .roles import Witness
 from .snapshot import NodeRow, Snapshot
 from .view import NodeView, Topology
+
+
+class OperationEnd(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    NEEDS_PERSON = "needs-person"
 
 
 class Clock(Protocol):
@@ -25,9 +33,7 @@ class Clock(Protocol):
 class Agents(Protocol):
     """The controller's side of the agent protocol."""
 
-    async def hello(
-        self, node: NodeView, *, since: int, wait: timedelta, echo: str = "", term: int = 0
-    ) -> NodeReport:
+    async def hello(self, node: NodeView, *, since: int, wait: timedelta, echo: str = "", term: int = 0) -> NodeReport:
         """echo: the challenge of an earlier answer, given back; with a term that is not outdated it renews a primary's
         lease. Raises NodeUnreachable."""
         ...
@@ -45,10 +51,15 @@ class Topologies(Protocol):
         """Term of this leadership; goes with every command."""
         ...
 
+    def high_water(self, vault: str) -> int:
+        """Highest epoch of this vault that this host has read or written, whatever the database says now (rule 16)."""
+        ...
+
     async def claim(self, known: Topology, *, at_least: int, **changes: Any) -> Topology:
         """Compare-and-set on `known.epoch` to max(known.epoch, at_least) + 1 with this leadership as owner.
 
-        Raises ClaimLost when nothing changed, also when the outcome is unknown (rule 1).
+        The new epoch is in this host's high-water mark, durably, before this returns. Raises ClaimLost when nothing
+        changed, also when the outcome is unknown (rule 1).
         """
         ...
 
@@ -93,6 +104,27 @@ class Inventory(Protocol):
 
     async def forget(self, node: str) -> None:
         """Delete the row of a node that was deleted by an operator and is out of the vault."""
+        ...
+
+    async def note_silence_failover(self, vault: str) -> None:
+        """A failover was decided on silence: the next such one is held back, each time for longer. Never raises."""
+        ...
+
+
+class Operations(Protocol):
+    """The rows that show what is being done, each with exactly one terminal state. Never raises: a lost row must not stop
+    what it tells of."""
+
+    async def begin(self, operation: str, *, vault: str, kind: str, node: str, says: str) -> None:
+        """Make the row, or take up the one with this id: an operator's wish, or what an earlier leader began."""
+        ...
+
+    async def progress(self, operation: str, says: str) -> None: ...
+
+    async def end(self, operation: str, state: OperationEnd, says: str, result: Mapping[str, Any]) -> None: ...
+
+    async def end_orphans(self, vault: str, keep: str) -> None:
+        """End what earlier leaders began here and left open, except `keep` and wishes that nobody has begun yet."""
         ...
 
 

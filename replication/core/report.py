@@ -103,6 +103,8 @@ class NodeReport:
     """The verb that runs now; "" when none."""
     address_kind: str
     """How the interface got the address: "static", "loopback", "dynamic" (DHCP), "ppp", or "missing"."""
+    closed_by_lease: bool
+    """A primary that closed itself when its lease was over; it opens again when a controller renews it."""
     certificate_subject: str
     """Subject of the agent's certificate in OpenSSL's one-line form, as MariaDB's REQUIRE SUBJECT wants it."""
     certificate_expires: str

@@ -43,6 +43,15 @@ class Witness(StrEnum):
     SILENT = "silent"
 
 
+class IntentKind(StrEnum):
+    """What was begun on a vault and is not resolved yet."""
+
+    FAILOVER = "failover"
+    SWITCHOVER = "switchover"
+    ADOPT = "adopt"
+    """The metadata database is older than what is known elsewhere: the agents say what is (rule 16)."""
+
+
 class VaultState(StrEnum):
     """What losing the primary this second would cost."""
 
@@ -51,7 +60,7 @@ class VaultState(StrEnum):
     SOLO = "solo"
     """The primary acknowledges alone; nobody is promoted automatically."""
     CHANGING = "changing"
-    """A failover is under way: an intent is open."""
+    """An intent is open: a failover, a switchover, or the adoption of what the agents say."""
     NEW = "new"
     """No primary yet."""
 
@@ -61,6 +70,13 @@ class NodeStatus(StrEnum):
 
     MASTER = "master"
     MASTER_CLOSED = "master-closed"
+    MASTER_READ_ONLY = "master-read-only"
+    """Set read-only by hand: maintenance, not a failure."""
+    MASTER_FENCED = "master-fenced"
+    """It closed itself: no controller and not every other agent vouched for it."""
+    MASTER_FULL = "master-full"
+    """Its connection table is full; the database is well."""
+    DISK_ERROR = "disk-error"
     WAITING = "slave-waiting"
     CATCHING_UP = "slave-catching-up"
     CONNECTING = "slave-connecting"

@@ -6,7 +6,7 @@ from typing import Any
 
 from . import limits
 from .roles import NodeStatus
-from .view import NodeView, Thresholds, Topology, VaultView
+from .view import NodeView, SwitchoverWish, Thresholds, Topology, VaultView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,9 @@ class VaultConfig:
     topology: Topology
     stay_writable: bool = True
     nodes: tuple[NodeView, ...] = ()
+    silence_hold: timedelta = timedelta()
+    """Left of the time for which a failover on silence is held back, as of this reading."""
+    switchover: SwitchoverWish | None = None
 
     @property
     def work_is_waiting(self) -> bool:
@@ -57,12 +60,19 @@ class NodeRow:
     current_role: str
     report: dict[str, Any] | None = field(compare=False, default=None)
     """Last report in full; written along when anything else changed, or when `stable` did."""
+    not_primary: str = ""
+    """Why it cannot be made the primary now, as "R50 · sentence"; "" when it can."""
     stable: tuple[Any, ...] = ()
     """The parts of the report that the screen shows and that do not change with every write."""
 
 
 def view_of(
-    config: VaultConfig, nodes: tuple[NodeView, ...], snapshot: Snapshot, acker_missing_for: timedelta
+    config: VaultConfig,
+    nodes: tuple[NodeView, ...],
+    snapshot: Snapshot,
+    *,
+    acker_missing_for: timedelta,
+    high_water: int,
 ) -> VaultView:
     """Put together what decisions look at. The silence limit is never less than three hello intervals."""
     return VaultView(
@@ -71,5 +81,8 @@ def view_of(
         running=snapshot.running,
         stay_writable=config.stay_writable,
         acker_missing_for=acker_missing_for,
+        high_water=high_water,
+        silence_hold=config.silence_hold,
+        switchover=config.switchover,
         thresholds=Thresholds(silence=max(limits.SILENCE_LIMIT, 3 * snapshot.interval)),
     )

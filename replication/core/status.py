@@ -1,9 +1,10 @@
 """What a row of the Vault screen says, and why a vault is in its state. Pure; the labels are in nodes/choices.py."""
 
 from .candidates import Refusal, choose_candidate
-from .diagnosis import Verdict, diagnose, hears_primary
-from .roles import NodeStatus, ProcessState, VaultState
-from .view import NodeView, VaultView
+from .diagnosis import Verdict, connections_full, diagnose, hears_primary, read_only_by_hand
+from .plan import outdated
+from .roles import IntentKind, NodeStatus, ProcessState, VaultState
+from .view import Intent, NodeView, VaultView
 
 CATCHING_UP_FROM_SECONDS = 1.0
 """A replica that is less behind than this is shown as waiting for the next event."""
@@ -24,9 +25,24 @@ def node_status(view: VaultView, node: NodeView) -> tuple[NodeStatus, str]:
         return NodeStatus.DIVERGED, report.quarantine
     if report.process is not ProcessState.UP or report.database is None:
         return NodeStatus.DATABASE_DOWN, report.process.value
+    if report.disk_error:
+        return NodeStatus.DISK_ERROR, report.disk_error
     if node.id == view.topology.primary:
-        return (NodeStatus.MASTER_CLOSED if report.database.read_only else NodeStatus.MASTER), ""
+        return _primary_status(node)
     return _replica_status(view, node)
+
+
+def _primary_status(node: NodeView) -> tuple[NodeStatus, str]:
+    report, db = node.report, node.database
+    if report is None or db is None:
+        return NodeStatus.UNKNOWN, ""
+    if report.closed_by_lease:
+        return NodeStatus.MASTER_FENCED, ""
+    if read_only_by_hand(node):
+        return NodeStatus.MASTER_READ_ONLY, ""
+    if connections_full(node):
+        return NodeStatus.MASTER_FULL, f"{db.connections} of {db.connections_max}"
+    return (NodeStatus.MASTER_CLOSED if db.read_only else NodeStatus.MASTER), ""
 
 
 def _replica_status(view: VaultView, node: NodeView) -> tuple[NodeStatus, str]:
@@ -63,8 +79,10 @@ def vault_reason(view: VaultView) -> str:
     found = diagnose(view)
     if row.state is VaultState.NEW:
         return "no primary yet: add a node with system role Primary, and start the service"
-    if row.state is VaultState.CHANGING:
-        return "a failover is under way"
+    if row.intent is not None:
+        return _under_way(view, row.intent)
+    if outdated(view):
+        return "the metadata database is older than what the agents or this host know: nothing is done by it"
     if found.verdict is not Verdict.HEALTHY and primary is not None:
         choice = choose_candidate(view)
         why = f"; nobody is promoted: {choice.says}" if isinstance(choice, Refusal) else ""
@@ -75,6 +93,14 @@ def vault_reason(view: VaultView) -> str:
     if not view.running:
         return "the service is stopped"
     return _why_solo(view)
+
+
+def _under_way(view: VaultView, intent: Intent) -> str:
+    if intent.kind is not IntentKind.ADOPT:
+        return f"a {intent.kind.value} is under way"
+    missing = [n.hostname for n in view.nodes if n.id in intent.must_revoke and not n.answers]
+    waits = f"; waits for {', '.join(missing)}: start its agent, or delete it if it is gone for good" if missing else ""
+    return f"the metadata database was out of date, so every agent is asked who the Master is{waits}"
 
 
 def _why_solo(view: VaultView) -> str:

@@ -7,28 +7,32 @@ from typing import Any
 
 from . import limits
 from .report import DatabaseReport, NodeReport
-from .roles import ProcessState, SystemRole, VaultState, Witness
+from .roles import IntentKind, ProcessState, SystemRole, VaultState, Witness
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """A failover that was begun and is not resolved. While it is open only "finish" and "roll back" may claim (rule 7)."""
+    """What was begun and is not resolved. While it is open only its own "finish" and "roll back" may claim (rule 7)."""
 
-    kind: str
+    kind: IntentKind
     target: str
-    """Id of the node that is to become primary."""
+    """Id of the node that is to become primary; "" for an adoption, where the agents say which."""
     entitled: str
     """Id of the former acker: the only node that may be finished on."""
     former_primary: str
     must_revoke: tuple[str, ...]
-    """Ids of all nodes that might have acknowledged for the former primary."""
+    """Ids of all nodes that might have acknowledged for the former primary; of an adoption: all that must promise first."""
+    operation: str = ""
+    """Id of the operation that it belongs to, whoever ends it."""
 
     def to_json(self) -> dict[str, Any]:
         return {**self.__dict__, "must_revoke": list(self.must_revoke)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> "Intent | None":
-        return cls(**{**data, "must_revoke": tuple(data["must_revoke"])}) if data else None
+        if not data:
+            return None
+        return cls(**{**data, "kind": IntentKind(data["kind"]), "must_revoke": tuple(data["must_revoke"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +123,14 @@ class Thresholds:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SwitchoverWish:
+    """An operator asked for another primary."""
+
+    operation: str
+    node: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class VaultView:
     topology: Topology
     nodes: tuple[NodeView, ...]
@@ -128,6 +140,11 @@ class VaultView:
     """Policy when the acker is lost: go solo (default), or block."""
     acker_missing_for: timedelta = timedelta()
     """How long, in the controller's own ticks, `acker_missing` of diagnosis.py has held without a break."""
+    high_water: int = 0
+    """Highest epoch of this vault that this controller host has read or written, kept outside the metadata database."""
+    silence_hold: timedelta = timedelta()
+    """How much longer a failover that is decided on silence is held back (anti-flapping)."""
+    switchover: SwitchoverWish | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     def node(self, id: str) -> NodeView | None:

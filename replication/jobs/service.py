@@ -20,8 +20,10 @@ from replication.procedures.controller.heartbeat import Heartbeat
 from replication.procedures.controller.procedure import World
 from replication.stores.applications import OwnAddresses, note_application
 from replication.stores.events import EventStore
+from replication.stores.highwater import HighWater
 from replication.stores.inventory import InventoryStore
 from replication.stores.leases import Holder, RenewingLease
+from replication.stores.operations import OperationStore
 from replication.stores.threads import DatabaseThread
 from replication.stores.topology import TopologyStore
 
@@ -60,7 +62,8 @@ class ServiceProcess:
         self.lease = RenewingLease(SERVICE_NAME, holder, lambda: self._shown)
         self.notes = DatabaseThread("notes")
         self.reads = DatabaseThread("reads")
-        self.topologies = TopologyStore(self.lease)
+        self.marks = HighWater(settings.VAR_DIR)
+        self.topologies = TopologyStore(self.lease, self.marks)
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -74,8 +77,9 @@ class ServiceProcess:
                     clock=MonotonicClock(),
                     agents=agents,
                     topologies=self.topologies,
-                    inventory=InventoryStore(self.reads, self.notes),
+                    inventory=InventoryStore(self.reads, self.notes, self.marks),
                     journal=EventStore(self.notes),
+                    operations=OperationStore(self.notes),
                 )
                 while not self.stopping.is_set() and os.getppid() == self.parent:
                     await self._follow_lease(world)

@@ -3,20 +3,25 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import Error
+from django.db.models import DateTimeField
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from nodes.choices import DesiredState
-from nodes.models import AppService, Event, Vault, VaultNode
+from nodes.choices import DesiredState, OperationKind, OperationState
+from nodes.models import AppService, Event, Operation, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
+from replication.core import limits
 from replication.core.errors import ReplicationError
 from replication.core.roles import SystemRole
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig
-from replication.core.view import NodeView
+from replication.core.view import NodeView, SwitchoverWish
 
+from .highwater import HighWater
+from .operations import end
 from .threads import DatabaseThread
 from .topology import topology_of
 
@@ -43,14 +48,21 @@ def node_view(node: VaultNode) -> NodeView:
 
 
 def load_snapshot() -> Snapshot:
-    """Three queries, whatever the number of vaults and nodes."""
+    """Four queries, whatever the number of vaults and nodes."""
     service = AppService.objects.filter(name=SERVICE_NAME).first()
     nodes: dict[str, list[NodeView]] = {}
     for node in VaultNode.objects.order_by("ordinal", "created_at").defer("report"):
         nodes.setdefault(node.vault_id, []).append(node_view(node))
+    wishes = _switchover_wishes()
     vaults = tuple(
-        VaultConfig(topology=topology_of(v), stay_writable=v.stay_writable, nodes=tuple(nodes.get(v.pk, ())))
-        for v in Vault.objects.all()
+        VaultConfig(
+            topology=topology_of(v),
+            stay_writable=v.stay_writable,
+            nodes=tuple(nodes.get(v.pk, ())),
+            silence_hold=hold_left(v, v.database_now),
+            switchover=wishes.get(v.pk),
+        )
+        for v in Vault.objects.annotate(database_now=Now(output_field=DateTimeField()))
     )
     if service is None:
         return Snapshot(vaults=vaults)
@@ -63,21 +75,69 @@ def load_snapshot() -> Snapshot:
     )
 
 
+def _switchover_wishes() -> dict[str, SwitchoverWish]:
+    """Vault id → what an operator asked for a moment ago. An older wish nobody carries out any more: see `expire_wishes`."""
+    queued = Operation.objects.filter(kind=OperationKind.SWITCHOVER, state=OperationState.QUEUED, node__isnull=False)
+    fresh = queued.filter(created_at__gt=timezone.now() - limits.SWITCHOVER_BEGIN)
+    return {
+        vault: SwitchoverWish(operation=id, node=node) for id, vault, node in fresh.values_list("pk", "vault", "node")
+    }
+
+
+def expire_wishes() -> None:
+    """End switchovers that nobody has begun in time, for instance because no worker runs the service."""
+    too_old = timezone.now() - limits.SWITCHOVER_BEGIN
+    queued = Operation.objects.filter(kind=OperationKind.SWITCHOVER, state=OperationState.QUEUED)
+    for wish in queued.filter(created_at__lte=too_old).values_list("pk", flat=True):
+        end(wish, OperationState.FAILED, "it was not begun in time, so nothing was done", {})
+
+
+def hold_left(vault: Vault, now: datetime) -> timedelta:
+    """How much longer a failover on silence is held back: until the vault has been lossless for the whole hold."""
+    if vault.silence_failover_at is None:
+        return timedelta()
+    hold = timedelta(seconds=vault.silence_hold_seconds)
+    calm = now - vault.lossless_since if vault.lossless_since is not None else timedelta()
+    return max(timedelta(), hold - calm)
+
+
 class InventoryStore:
     """Adapter of core.ports.Inventory. Reads have their own thread; notes share one with the events."""
 
-    def __init__(self, reads: DatabaseThread, notes: DatabaseThread) -> None:
-        self._reads, self._notes = reads, notes
+    def __init__(self, reads: DatabaseThread, notes: DatabaseThread, marks: HighWater) -> None:
+        self._reads, self._notes, self._marks = reads, notes, marks
         self._last = Snapshot()
 
     async def load(self) -> Snapshot:
         """The inventory now; the last one that could be read while the metadata database does not answer."""
         try:
-            self._last = await self._reads.run(load_snapshot)
-        except Error as error:
+            self._last = await self._reads.run(self._load)
+        except (Error, OSError) as error:
             log.warning("the inventory could not be read, going on with what is known: %s", error)
             return replace(self._last, fresh=False)
         return self._last
+
+    def _load(self) -> Snapshot:
+        expire_wishes()
+        snapshot = load_snapshot()
+        for config in snapshot.vaults:
+            self._marks.reach(config.topology.vault, config.topology.epoch)
+        return snapshot
+
+    async def note_silence_failover(self, vault: str) -> None:
+        def write() -> None:
+            now = timezone.now()
+            row = Vault.objects.get(pk=vault)
+            last = row.silence_failover_at
+            again = last is not None and now - last < limits.SILENCE_HOLD_FORGET
+            hold = timedelta(seconds=2 * row.silence_hold_seconds) if again else limits.SILENCE_HOLD
+            seconds = int(min(max(hold, limits.SILENCE_HOLD), limits.SILENCE_HOLD_MAX).total_seconds())
+            Vault.objects.filter(pk=vault).update(silence_failover_at=now, silence_hold_seconds=seconds)
+
+        try:
+            await self._notes.run(write)
+        except Error as error:
+            log.warning("the hold after a failover on silence could not be noted: %s", error)
 
     async def mark(self, node: str, **fields: Any) -> None:
         def write() -> None:
@@ -105,6 +165,7 @@ class InventoryStore:
                     status=row.status,
                     status_detail=row.detail[:500],
                     current_role=row.current_role,
+                    not_primary=row.not_primary[:300],
                     changed_at=timezone.now(),
                     **({"report": row.report} if row.report is not None else {}),
                 )

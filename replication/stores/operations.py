@@ -1,12 +1,20 @@
 """Operation rows: a job's progress and its one terminal state. A step of a job that lost its row changes nothing."""
 
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.db import Error
 from django.utils import timezone
 
 from nodes.choices import OperationState
-from nodes.models import Operation
-from nodes.models.operation import OPEN_STATES
+from nodes.models import Operation, VaultNode
+from nodes.models.operation import JOB_KINDS, OPEN_STATES
+from replication.core.ports import OperationEnd
+
+from .threads import DatabaseThread
+
+log = logging.getLogger(__name__)
 
 
 def begin(id: str) -> Operation | None:
@@ -31,3 +39,47 @@ def end(id: str, state: str, message: str, result: dict[str, Any]) -> bool:
         fields["percent"] = 100
     rows = Operation.objects.filter(pk=id, state__in=OPEN_STATES)
     return bool(rows.update(finished_at=now, changed_at=now, **fields))
+
+
+class OperationStore:
+    """Adapter of core.ports.Operations: what the leading service does, shown as rows."""
+
+    def __init__(self, notes: DatabaseThread) -> None:
+        self._notes = notes
+
+    async def begin(self, operation: str, *, vault: str, kind: str, node: str, says: str) -> None:
+        def write() -> None:
+            now = timezone.now()
+            started = {"state": OperationState.RUNNING, "message": says[:500], "changed_at": now}
+            taken_up = Operation.objects.filter(pk=operation, state__in=OPEN_STATES)
+            if taken_up.filter(started_at__isnull=True).update(**started, started_at=now) or taken_up.update(**started):
+                return
+            on = node if VaultNode.objects.filter(pk=node).exists() else None
+            Operation.objects.create(pk=operation, kind=kind, vault_id=vault, node_id=on, started_at=now, **started)
+
+        await self._run(write)
+
+    async def progress(self, operation: str, says: str) -> None:
+        def write() -> None:
+            Operation.objects.filter(pk=operation, state__in=OPEN_STATES).update(
+                message=says[:500], changed_at=timezone.now()
+            )
+
+        await self._run(write)
+
+    async def end(self, operation: str, state: OperationEnd, says: str, result: Mapping[str, Any]) -> None:
+        await self._run(lambda: end(operation, state.value, says, {"summary": says, **result}))
+
+    async def end_orphans(self, vault: str, keep: str) -> None:
+        def write() -> None:
+            left = Operation.objects.filter(vault=vault, state=OperationState.RUNNING)
+            for orphan in left.exclude(kind__in=JOB_KINDS).exclude(pk=keep):
+                end(orphan.pk, OperationState.FAILED, "the leader that began it ended; the next one decides anew", {})
+
+        await self._run(write)
+
+    async def _run(self, write: Callable[[], Any]) -> None:
+        try:
+            await self._notes.run(write)
+        except Error as error:
+            log.warning("an operation's row could not be written: %s", error)

@@ -10,6 +10,7 @@ from nodes.models import ServiceLease, Vault
 from replication.core.errors import ClaimLost
 from replication.core.view import Intent, Topology
 
+from .highwater import HighWater
 from .leases import RenewingLease
 from .threads import DatabaseThread
 
@@ -34,6 +35,8 @@ def _columns(changes: dict[str, Any]) -> dict[str, Any]:
             columns[f"{name}_id"] = columns.pop(name) or None
     if "may_ack" in columns:
         columns["may_ack"] = sorted(columns["may_ack"])
+    if "promotable_id" in columns:
+        columns["lossless_since"] = Now() if columns["promotable_id"] else None
     if columns.get("intent") is not None:
         columns["intent"] = columns["intent"].to_json()
     return columns
@@ -48,13 +51,16 @@ def _led(lease: RenewingLease) -> "QuerySet[ServiceLease]":
 class TopologyStore:
     """Adapter of core.ports.Topologies. Claims have a thread of their own."""
 
-    def __init__(self, lease: RenewingLease) -> None:
-        self._lease = lease
+    def __init__(self, lease: RenewingLease, marks: HighWater) -> None:
+        self._lease, self._marks = lease, marks
         self._thread = DatabaseThread("claims")
 
     @property
     def term(self) -> int:
         return self._lease.term
+
+    def high_water(self, vault: str) -> int:
+        return self._marks.of(vault)
 
     async def claim(self, known: Topology, *, at_least: int, **changes: Any) -> Topology:
         epoch = max(known.epoch, at_least) + 1
@@ -70,10 +76,15 @@ class TopologyStore:
             rows = Vault.objects.filter(Exists(_led(self._lease)), pk=known.vault, **where)
             if not rows.update(**_columns(changes)):
                 return None
-            return topology_of(Vault.objects.get(pk=known.vault))
+            row = topology_of(Vault.objects.get(pk=known.vault))
+            self._marks.reach(row.vault, row.epoch)
+            return row
 
         try:
             row = await self._thread.run(change)
+        except OSError as error:
+            says = f"the high-water mark of epochs cannot be written: {error}; make room, or mend the disk of this host"
+            raise ClaimLost(says) from error
         except Error as error:
             raise ClaimLost(f"the metadata database did not take the change: {error}") from error
         if row is None:

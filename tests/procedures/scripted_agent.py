@@ -196,5 +196,17 @@ class Agent:
         if args.get("leave"):
             self.vault = self.member = ""
 
+    def _close(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        self.order = OrderKind.NONE
+        return {"gtid_binlog_pos": f"0-1-{self.position}"}
+
+    def _promise(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "order_kind": self.order.value,
+            "primary_order_kind": self.primary_order.value,
+            "primary_order_epoch": self.primary_order_epoch,
+            "source_host": ip_of(self.source) if self.source else "",
+        }
+
     def _fence(self, _: Mapping[str, Any]) -> None:
         self.order, self.process, self.source, self.semisync = OrderKind.NONE, ProcessState.DOWN, "", False

@@ -14,10 +14,11 @@ from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
 from replication.core.plan import Action, plan
+from replication.core.ports import OperationEnd
 from replication.core.report import NodeReport
 from replication.core.roles import OrderKind, ProcessState, Witness
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig
-from replication.core.view import NodeView, Topology, VaultView
+from replication.core.view import NodeView, SwitchoverWish, Topology, VaultView
 from replication.procedures.controller.procedure import Procedure, World
 from replication.procedures.controller.watch import carry_out
 from tests.builders import VAULT, id_of, node
@@ -63,6 +64,13 @@ class Scene:
         self.claims = self.refused_claims = 0
         self.writable = True
         self.owned: dict[int, str] = {}
+        self.marks = 0
+        """The controller host's high-water mark."""
+        self.silence_hold = timedelta()
+        self.silence_failovers = 0
+        self.switchover: SwitchoverWish | None = None
+        self.operations: dict[str, list[str]] = {}
+        """Operation → what was said of it: begin kind, progress, then one end."""
         self.ports_used = 0
         self.crash_at: tuple[int, str] | None = None
         self._stale = Snapshot()
@@ -133,7 +141,15 @@ class Scene:
                     witness=Witness.SILENT if primary_gone else Witness.UNKNOWN,
                 )
             )
-        return VaultView(topology=self.row, nodes=tuple(nodes), running=self.running, stay_writable=self.stay_writable)
+        return VaultView(
+            topology=self.row,
+            nodes=tuple(nodes),
+            running=self.running,
+            stay_writable=self.stay_writable,
+            high_water=self.marks,
+            silence_hold=self.silence_hold,
+            switchover=self.switchover,
+        )
 
 
 class Controller:
@@ -142,7 +158,7 @@ class Controller:
     def __init__(self, scene: Scene, me: str = "one") -> None:
         self.scene, self.me, self.dead = scene, me, False
         self.term = scene.term
-        self.world = World(clock=scene.clock, agents=self, topologies=self, inventory=self, journal=self)
+        self.world = World(clock=scene.clock, agents=self, topologies=self, inventory=self, journal=self, operations=self)
 
     @property
     def held(self) -> bool:
@@ -160,6 +176,9 @@ class Controller:
             raise Died
 
     # --- Topologies
+
+    def high_water(self, vault: str) -> int:
+        return self.scene.marks
 
     async def claim(self, known: Topology, *, at_least: int, **changes: Any) -> Topology:
         epoch = max(known.epoch, at_least) + 1
@@ -182,6 +201,7 @@ class Controller:
             raise ClaimLost("no longer the current epoch, or no longer the leader")
         assert row.intent is None or not row.promotable, "an open intent publishes nobody"
         self.scene.row = row
+        self.scene.marks = max(self.scene.marks, row.epoch)
         self._port("after")
         return row
 
@@ -241,7 +261,13 @@ class Controller:
         s = self.scene
         if not s.readable:
             return replace(s._stale, fresh=False)
-        config = VaultConfig(topology=s.row, stay_writable=s.stay_writable, nodes=tuple(s.nodes.values()))
+        config = VaultConfig(
+            topology=s.row,
+            stay_writable=s.stay_writable,
+            nodes=tuple(s.nodes.values()),
+            silence_hold=s.silence_hold,
+            switchover=s.switchover,
+        )
         s._stale = Snapshot(
             vaults=(config,),
             running=s.running,
@@ -274,6 +300,26 @@ class Controller:
         await asyncio.sleep(0)
         del self.scene.nodes[node]
         self._port("after")
+
+    async def note_silence_failover(self, vault: str) -> None:
+        self.scene.silence_failovers += 1
+
+    # --- Operations
+
+    async def begin(self, operation: str, *, vault: str, kind: str, node: str, says: str) -> None:
+        self.scene.operations.setdefault(operation, [kind])
+
+    async def progress(self, operation: str, says: str) -> None:
+        self.scene.operations[operation].append(says)
+
+    async def end(self, operation: str, state: OperationEnd, says: str, result: Mapping[str, Any]) -> None:
+        self.scene.operations[operation].append(f"{state.value}: {says}")
+        wish = self.scene.switchover
+        if wish is not None and wish.operation == operation:
+            self.scene.switchover = None
+
+    async def end_orphans(self, vault: str, keep: str) -> None:
+        pass
 
     # --- Journal
 

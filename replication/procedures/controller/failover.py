@@ -13,6 +13,7 @@ from typing import Any
 from replication.core import limits
 from replication.core.commands import Answer, Verb
 from replication.core.errors import ReplicationError
+from replication.core.roles import IntentKind
 from replication.core.view import Intent
 
 from .opening import open_args
@@ -27,7 +28,12 @@ async def fail_over(p: Procedure, target: str) -> None:
     former = p.row.primary
     must_revoke = tuple(sorted(p.row.may_ack | {target}))
     intent = Intent(
-        kind="failover", target=target, entitled=p.row.promotable, former_primary=former, must_revoke=must_revoke
+        kind=IntentKind.FAILOVER,
+        target=target,
+        entitled=p.row.promotable,
+        former_primary=former,
+        must_revoke=must_revoke,
+        operation=p.operation,
     )
     await p.claim(promotable="", intent=intent)
     await _finish_beside_fence(p)
@@ -45,7 +51,7 @@ async def _finish_beside_fence(p: Procedure) -> None:
         raise ReplicationError("there is no open intent to finish")
     fence = asyncio.ensure_future(_fence(p, intent.former_primary))
     try:
-        await _promote(p, intent)
+        await promote(p, intent)
         await asyncio.wait({fence}, timeout=FENCE_PATIENCE.total_seconds())
         fenced = fence.result() if fence.done() else "no answer yet"
         target, former = p.node(intent.target).hostname, p.view.node(intent.former_primary)
@@ -60,10 +66,15 @@ async def _finish_beside_fence(p: Procedure) -> None:
         fence.cancel()
 
 
-async def _promote(p: Procedure, intent: Intent) -> None:
+async def promote(p: Procedure, intent: Intent, *, drain: timedelta = limits.DRAIN_DEADLINE) -> None:
+    """Revoke every node that may acknowledge for the former primary, drain the target, record it, open it.
+
+    drain: how long the target may take to apply what it has received. Raises ReplicationError; then nobody was opened, or
+    the record is done and opening it is an ordinary reopen.
+    """
     revocations = [p.order(node, Verb.REVOKE) for node in intent.must_revoke]
     await _all(*revocations)
-    await p.order(intent.target, Verb.DRAIN, deadline=limits.DRAIN_DEADLINE)
+    await p.order(intent.target, Verb.DRAIN, deadline=drain)
     await p.amend(primary=intent.target, may_ack=frozenset(), promotable="", intent=None)
     p.note("recorded")
     await p.order(intent.target, Verb.OPEN, deadline=limits.START_DEADLINE, args=open_args(p, jump=True))
@@ -94,7 +105,7 @@ async def roll_back(p: Procedure) -> None:
     await p.amend(intent=None)
     await p.order(intent.former_primary, Verb.OPEN, deadline=limits.START_DEADLINE, args=open_args(p, jump=False))
     await p.event(
-        f"the failover could not be finished: {p.node(intent.former_primary).hostname} is Master again",
+        f"the {intent.kind.value} was not finished: {p.node(intent.former_primary).hostname} is Master again",
         node=intent.former_primary,
         level="error",
     )

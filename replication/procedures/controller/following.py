@@ -72,7 +72,7 @@ async def become_acker(p: Procedure, id: str) -> None:
     await _others_off(p, id)
     await p.order(id, Verb.ACKER)
     try:
-        answer = await p.order(primary, Verb.LOSSLESS, deadline=limits.PROOF_DEADLINE)
+        answer = await p.order(primary, Verb.LOSSLESS, deadline=limits.PROOF_DEADLINE, args=vouching(p, id))
         position = str(answer.facts["gtid_binlog_pos"])
         await p.order(id, Verb.RECEIVED, deadline=limits.PROOF_DEADLINE, args={"position": position})
         now = await p.fresh(primary)
@@ -84,6 +84,12 @@ async def become_acker(p: Procedure, id: str) -> None:
         await go_solo(p)
         raise
     await p.event(f"the vault is lossless: {p.node(id).hostname} acknowledges every write", node=id)
+
+
+def vouching(p: Procedure, acker: str) -> dict[str, list[str]]:
+    """Whom the primary's agent asks when no controller renews its lease: the acker alone, for nobody else can be promoted."""
+    node = p.node(acker)
+    return {"peers": [f"[{node.ip}]:{node.port}" if ":" in node.ip else f"{node.ip}:{node.port}"]}
 
 
 async def _others_off(p: Procedure, acker: str) -> None:

@@ -3,6 +3,7 @@
 A command is sent only under an epoch that this procedure claimed itself (rule 1).
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Any
 from replication.core import limits
 from replication.core.commands import Answer, Command, ReplicationAccount, Verb, account_name
 from replication.core.errors import ReplicationError
-from replication.core.ports import Agents, Clock, Inventory, Journal, Topologies
+from replication.core.ports import Agents, Clock, Inventory, Journal, Operations, Topologies
 from replication.core.report import NodeReport
 from replication.core.view import NodeView, Topology, VaultView
 
@@ -25,6 +26,7 @@ class World:
     topologies: Topologies
     inventory: Inventory
     journal: Journal
+    operations: Operations
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Procedure:
     row: Topology = field(init=False)
     steps: dict[str, float] = field(init=False, default_factory=dict)
     forgotten: set[str] = field(init=False, default_factory=set)
+    outcome: str = field(init=False, default="")
+    """The text of its last event: what it came to, for whoever reads the operation."""
 
     def __post_init__(self) -> None:
         self.row = self.view.topology
@@ -56,9 +60,10 @@ class Procedure:
         self.steps[step] = round((self.world.clock.monotonic() - self._began) * 1000, 1)
 
     async def claim(self, **changes: Any) -> None:
-        """Take a new epoch, above anything an agent has promised. Raises ClaimLost."""
+        """Take a new epoch, above anything that an agent has promised or this host has seen. Raises ClaimLost."""
         promised = max((n.report.epoch for n in self.view.nodes if n.report is not None), default=0)
-        self.row = await self.world.topologies.claim(self.row, at_least=promised, **changes)
+        above = max(promised, self.view.high_water)
+        self.row = await self.world.topologies.claim(self.row, at_least=above, **changes)
         self.note("claimed")
 
     async def amend(self, **changes: Any) -> None:
@@ -93,6 +98,12 @@ class Procedure:
         """The node's report as of now. Raises NodeUnreachable."""
         return await self.world.agents.hello(self.node(node), since=-1, wait=timedelta())
 
+    async def refresh(self, *nodes: str) -> None:
+        """Put fresh reports of these nodes into our view. Raises NodeUnreachable."""
+        reports = dict(zip(nodes, await asyncio.gather(*(self.fresh(id) for id in nodes)), strict=True))
+        seen = tuple(replace(n, report=reports[n.id]) if n.id in reports else n for n in self.view.nodes)
+        self.view = replace(self.view, nodes=seen)
+
     def account(self, node: NodeView) -> ReplicationAccount | None:
         """Its replication account; None while its certificate was never seen."""
         if node.report is None:
@@ -101,6 +112,7 @@ class Procedure:
 
     async def event(self, text: str, *, node: str = "", level: str = "info", **evidence: Any) -> None:
         seen = self.view.node(node)
+        self.outcome = text
         await self.world.journal.record(
             vault=self.row.vault,
             node=seen.hostname if seen is not None else "",

@@ -58,13 +58,24 @@ class Sight:
 
 
 async def keep_watching(
-    sight: Sight, agents: Agents, clock: Clock, interval: Callable[[], timedelta], changed: Callable[[], None]
+    sight: Sight,
+    agents: Agents,
+    clock: Clock,
+    interval: Callable[[], timedelta],
+    term: Callable[[], int],
+    changed: Callable[[], None],
 ) -> None:
-    """Long-poll one agent for ever. The agent answers at once when its state changes, else after the interval."""
+    """Long-poll one agent for ever. The agent answers at once when its state changes, else after the interval.
+
+    Each hello gives the last answer's challenge back: that is what renews a primary's lease.
+    """
     since, refused_since = -1, clock.monotonic()
     while True:
         try:
-            report = await agents.hello(sight.config, since=since, wait=interval())
+            echo = sight.report.challenge if sight.report is not None else ""
+            leased = sight.report is not None and sight.report.lease_left is not None
+            wait = min(interval(), limits.LEASE_RENEWAL) if leased else interval()
+            report = await agents.hello(sight.config, since=since, wait=wait, echo=echo, term=term())
         except NodeUnreachable as error:
             sight.failed(error)
             since = -1

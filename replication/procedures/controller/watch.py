@@ -9,20 +9,25 @@ from datetime import timedelta
 
 from replication.core import limits
 from replication.core.candidates import Candidate, choose_candidate
-from replication.core.diagnosis import Verdict, acker_dead, acker_missing, diagnose, in_doubt
+from replication.core.diagnosis import BY_SILENCE, Verdict, acker_dead, acker_missing, diagnose, in_doubt
 from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
 from replication.core.plan import Action, ActionKind, plan
 from replication.core.ports import Leadership, Witnesses
 from replication.core.roles import OrderKind
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig, view_of
 from replication.core.status import current_roles, node_status, vault_reason
+from replication.core.switchover import why_not
 from replication.core.view import NodeView, VaultView
 
-from . import failover, following, opening
+from . import adoption, failover, following, opening, switchover
+from .ledger import Ledger
 from .procedure import Procedure, World
 from .sight import Sight, keep_watching
 
-URGENT = frozenset({ActionKind.FAILOVER, ActionKind.FINISH, ActionKind.ROLL_BACK, ActionKind.GO_SOLO})
+URGENT = frozenset(
+    {ActionKind.FAILOVER, ActionKind.SWITCHOVER, ActionKind.FINISH, ActionKind.ROLL_BACK, ActionKind.GO_SOLO}
+)
+"""Not pre-empted by a failover, and tried again soon."""
 URGENT_RETRY = timedelta(milliseconds=200)
 WITNESS_HASTE = timedelta(seconds=5)
 REFRESH_PATIENCE = timedelta(milliseconds=300)
@@ -33,6 +38,10 @@ async def carry_out(procedure: Procedure, action: Action) -> None:
     match action.kind:
         case ActionKind.BOOTSTRAP | ActionKind.REOPEN:
             await opening.open_primary(procedure, action.node)
+        case ActionKind.ADOPT:
+            await adoption.adopt(procedure)
+        case ActionKind.SWITCHOVER:
+            await switchover.switch_over(procedure, action.node)
         case ActionKind.GO_SOLO:
             await opening.go_solo(procedure)
         case ActionKind.FAILOVER:
@@ -78,6 +87,11 @@ class VaultWatch:
         self._delays: dict[tuple[ActionKind, str], timedelta] = {}
         self._said: dict[tuple[ActionKind, str], str] = {}
         self._forgotten: set[str] = set()
+        self._granted: set[str] = set()
+        """Operations of wishes that were carried out or refused; the inventory as it was last read may still hold them."""
+        self.ledger = Ledger(world.operations, world.clock, config.topology.vault, new_id)
+        row = config.topology
+        self.ledger.take_over(row.intent.operation if row.intent is not None else "")
         self._not_before = 0.0
         """After a lost claim nothing is begun before this moment: the row has to be read again first."""
         self._published: tuple[str, dict[str, NodeRow]] | None = None
@@ -98,7 +112,12 @@ class VaultWatch:
             if sight is None:
                 sight = self.sights[node.id] = Sight(node)
                 poll = keep_watching(
-                    sight, self.world.agents, self.world.clock, lambda: self.snapshot.interval, self.evaluate
+                    sight,
+                    self.world.agents,
+                    self.world.clock,
+                    lambda: self.snapshot.interval,
+                    lambda: self.world.topologies.term,
+                    self.evaluate,
                 )
                 self._polls[node.id] = asyncio.ensure_future(poll)
             if _new_wish(sight.config, node):
@@ -111,7 +130,16 @@ class VaultWatch:
     def view(self) -> VaultView:
         now = self.world.clock.monotonic()
         nodes = tuple(sight.view(now) for sight in self.sights.values())
-        return view_of(self.config, nodes, self.snapshot, self.missing_for)
+        config, wish = self.config, self.config.switchover
+        if wish is not None and wish.operation in self._granted:
+            config = replace(config, switchover=None)
+        return view_of(
+            config,
+            nodes,
+            self.snapshot,
+            acker_missing_for=self.missing_for,
+            high_water=self.world.topologies.high_water(config.topology.vault),
+        )
 
     async def _tick(self) -> None:
         last = self.world.clock.monotonic()
@@ -175,8 +203,9 @@ class VaultWatch:
     # --- act and record
 
     async def _act(self, action: Action, view: VaultView) -> None:
-        says = f"{action.says} ({diagnose(view).id} {diagnose(view).says})"
-        procedure = Procedure(self.world, view, self.new_id(), action.rule, says)
+        found = diagnose(view)
+        says = f"{action.says} ({found.id} {found.says})"
+        procedure = Procedure(self.world, view, self.ledger.begin(action), action.rule, says)
         key = action.kind, action.node
         try:
             try:
@@ -186,18 +215,26 @@ class VaultWatch:
                 hung = action.kind is ActionKind.GO_SOLO and view.running and not acker_dead(view)
                 if hung and acker is not None:
                     acker.given_up(self.world.clock.monotonic())
+                self.ledger.succeeded(action, procedure.outcome, steps_ms=procedure.steps)
                 self._delays.pop(key, None)
                 self._said.pop(key, None)
+            except asyncio.CancelledError:
+                self.ledger.cancelled(action, procedure.row, "something more urgent came first, or this leader ended")
+                raise
             except ReplicationError as error:
                 await self._failed(procedure, action, error)
             except Exception as error:  # a fault of ours must not stop the watch; its traceback goes with the event
                 await self._failed(procedure, action, error, traceback=traceback.format_exc())
+            if action.kind is ActionKind.FAILOVER and found.id in BY_SILENCE and procedure.steps:
+                await self.world.inventory.note_silence_failover(view.topology.vault)
             self._take_over(procedure)
             # The next decision rests on a fresh word from every node, not on what it said before we acted.
             await asyncio.gather(
                 *(self._refresh(s, REFRESH_PATIENCE) for s in self.sights.values() if s.link == "answers")
             )
         finally:
+            if action.kind is ActionKind.SWITCHOVER:
+                self._granted.add(action.operation)
             self._take_over(procedure)
             self.generation += 1
             self.quiet_since = self.world.clock.monotonic()
@@ -230,6 +267,7 @@ class VaultWatch:
         if action.kind is ActionKind.FOLLOW:
             with contextlib.suppress(ReplicationError):
                 await procedure.mark(action.node, resync_requested_at=None)
+        self.ledger.failed(action, error, procedure.row, steps_ms=procedure.steps, **evidence)
         says = str(error) or type(error).__name__
         if self._said.get(key) != says:  # say it once, not at every try
             self._said[key] = says
@@ -244,6 +282,7 @@ class VaultWatch:
 
     async def publish(self) -> None:
         """Write the live state when it changed."""
+        self.ledger.settle(self.config.topology, self.action)
         now = self.rows()
         if now != self._published:
             await self.world.inventory.publish(self.config.topology.vault, *now)
@@ -307,11 +346,14 @@ def _row(view: VaultView, node: NodeView, role: str) -> NodeRow:
             report.tainted,
             report.epoch,
             report.agent_version,
+            report.fences,
         )
+    refusal = why_not(view, node.id)
     return NodeRow(
         status=status,
         detail=detail,
         current_role=role,
         report=report.to_json() if report is not None else None,
+        not_primary=f"{refusal.rule} · {refusal.says}" if refusal is not None else "",
         stable=stable,
     )

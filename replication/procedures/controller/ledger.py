@@ -1,0 +1,124 @@
+"""What is being done on a vault, as operation rows: each ends succeeded, failed, cancelled or needs-a-person, with the reason.
+
+A try that failed and will be repeated is the same operation. Rows are written beside the work: nothing waits for them.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from replication.core import limits
+from replication.core.errors import ReplicationError, StepFailed
+from replication.core.plan import Action, ActionKind
+from replication.core.ports import Clock, OperationEnd, Operations
+from replication.core.view import Topology
+
+NEEDS_PERSON: Final = frozenset({"diverged", "quarantine", "rebuild", "tainted"})
+"""Reasons of refusals by an agent that trying again does not mend."""
+SHOWN_AS: Final = {ActionKind.FINISH: ActionKind.FAILOVER, ActionKind.ROLL_BACK: ActionKind.FAILOVER}
+
+
+HANDS_OVER: Final = frozenset({ActionKind.FAILOVER, ActionKind.FINISH, ActionKind.SWITCHOVER})
+
+
+@dataclass
+class Entry:
+    operation: str
+    action: Action
+    began: float
+    tried: float
+    trouble: str = ""
+
+    def recorded(self, row: Topology) -> bool:
+        """Its target is the recorded primary: what is left is an ordinary reopen."""
+        return self.action.kind in HANDS_OVER and row.intent is None and row.primary == self.action.node
+
+
+class Ledger:
+    """The open operations of one vault, as this leader began or took them up."""
+
+    def __init__(self, operations: Operations, clock: Clock, vault: str, new_id: Callable[[], str]) -> None:
+        self._operations, self._clock, self._vault, self._new_id = operations, clock, vault, new_id
+        self._open: dict[str, Entry] = {}
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def begin(self, action: Action) -> str:
+        """The operation's id: a new one, or the one that this action goes on with."""
+        key, now = _key(action), self._clock.monotonic()
+        begun = next((k for k, e in self._open.items() if k == key or e.operation == action.operation), None)
+        if begun is not None:
+            entry = self._open[key] = self._open.pop(begun)
+            entry.tried, entry.action = now, action
+            return entry.operation
+        entry = self._open[key] = Entry(action.operation or self._new_id(), action, now, now)
+        kind = SHOWN_AS.get(action.kind, action.kind).value
+        self._write(
+            self._operations.begin(entry.operation, vault=self._vault, kind=kind, node=action.node, says=action.says)
+        )
+        return entry.operation
+
+    def succeeded(self, action: Action, says: str, **result: Any) -> None:
+        """It reached its goal. Giving a vault back is the failure of what was begun."""
+        entry = self._open.pop(_key(action), None)
+        if entry is None:
+            return
+        given_back = action.kind is ActionKind.ROLL_BACK
+        end = OperationEnd.FAILED if given_back else OperationEnd.SUCCEEDED
+        self._end(entry, end, f"{says}: {entry.trouble}" if given_back and entry.trouble else says, **result)
+
+    def failed(self, action: Action, error: Exception, row: Topology, **result: Any) -> None:
+        """A try failed. While an intent is open, finishing it or giving it back goes on with this operation."""
+        key, now = _key(action), self._clock.monotonic()
+        entry = self._open.get(key)
+        if entry is None:
+            return
+        says = str(error) or type(error).__name__
+        entry.trouble = entry.trouble or says
+        if isinstance(error, StepFailed) and error.reason in NEEDS_PERSON:
+            self._end(self._open.pop(key), OperationEnd.NEEDS_PERSON, says, **result)
+        elif row.intent is not None or entry.recorded(row):
+            self._write(self._operations.progress(entry.operation, says))
+        elif _once_only(action, error) or now - entry.began > limits.OPERATION_DEADLINE.total_seconds():
+            self._end(self._open.pop(key), OperationEnd.FAILED, says, **result)
+        else:
+            self._write(self._operations.progress(entry.operation, f"trying again: {says}"))
+
+    def cancelled(self, action: Action, row: Topology, why: str) -> None:
+        if row.intent is None and (entry := self._open.pop(_key(action), None)) is not None:
+            self._end(entry, OperationEnd.CANCELLED, why)
+
+    def settle(self, row: Topology, acting: Action | None) -> None:
+        """End what is no longer tried: it was done after all, or what it was to mend has gone."""
+        now, resolving = self._clock.monotonic(), row.intent.operation if row.intent is not None else ""
+        for key, entry in list(self._open.items()):
+            if entry.operation == resolving or entry.action is acting:
+                continue
+            if entry.recorded(row):
+                self._end(self._open.pop(key), OperationEnd.SUCCEEDED, f"it is recorded as Master ({entry.trouble})")
+            elif now - entry.began > limits.OPERATION_DEADLINE.total_seconds():
+                self._end(self._open.pop(key), OperationEnd.FAILED, f"not within its time: {entry.trouble}")
+            elif now - entry.tried > 2 * limits.RETRY_MAX.total_seconds():
+                self._end(self._open.pop(key), OperationEnd.CANCELLED, "it was no longer needed")
+
+    def take_over(self, keep: str) -> None:
+        """A new leader ends what others left open, except the operation of the open intent: that one is resolved."""
+        self._write(self._operations.end_orphans(self._vault, keep))
+
+    def _end(self, entry: Entry, end: OperationEnd, says: str, **result: Any) -> None:
+        self._write(self._operations.end(entry.operation, end, says, result))
+
+    def _write(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+
+def _key(action: Action) -> str:
+    """One operation per intent, else per kind and node."""
+    return action.operation or f"{action.kind.value} {action.node}"
+
+
+def _once_only(action: Action, error: Exception) -> bool:
+    """A switchover is never tried twice: an operator is not surprised by it later."""
+    return action.kind is ActionKind.SWITCHOVER or (isinstance(error, ReplicationError) and not error.retry_helps)
