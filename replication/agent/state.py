@@ -9,9 +9,17 @@ from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from replication.core.vault_ports import AgentState, StateError
+
+
+FROM_THE_FIRST: Final = frozenset(
+    {"vault", "node", "term", "epoch", "order_kind", "order_epoch", "primary_order_kind", "primary_order_epoch"}
+    | {"fenced", "server_id", "source_host", "source_port", "tainted", "quarantine", "needs_rebuild"}
+)
+"""What the first version's agents wrote. A file without one of these is damaged; whatever was added since has a default that
+says what an older agent knew, so that an upgrade finds its memory."""
 
 
 class StateDamaged(Exception):
@@ -24,6 +32,7 @@ class StateFile:
     def __init__(self, path: Path, state: AgentState, changed: Callable[[], None] = lambda: None) -> None:
         self.path, self.changed = path, changed
         self._state = state
+        self._unwritten = False
         self._lock = threading.RLock()
 
     def read(self) -> AgentState:
@@ -35,7 +44,7 @@ class StateFile:
     def update(self, change: Callable[[AgentState], AgentState]) -> AgentState:
         with self._lock:
             state = change(self._state)
-            if state == self._state and self.path.exists():
+            if state == self._state and not self._unwritten and self.path.exists():
                 return state
             try:
                 save(self.path, state)
@@ -43,9 +52,22 @@ class StateFile:
                 raise StateError(
                     f"the agent's state cannot be written to {self.path}: {error.strerror}; nothing was promised"
                 ) from error
-            self._state = state
+            self._state, self._unwritten = state, False
         self.changed()
         return state
+
+    def hold(self, change: Callable[[AgentState], AgentState]) -> str:
+        with self._lock:
+            state = change(self._state)
+            try:
+                self.update(lambda _: state)
+            except StateError as error:
+                self._state, self._unwritten = state, True
+                unwritten = str(error)
+            else:
+                return ""
+        self.changed()
+        return unwritten
 
 
 def save(path: Path, state: AgentState) -> None:
@@ -79,12 +101,16 @@ def load(path: Path) -> AgentState | None:
         raise StateDamaged(f"{path} cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise StateDamaged(f"{path} does not hold an object")
-    values: dict[str, Any] = {}
-    for field in fields(AgentState):
-        if field.name not in content:
-            raise StateDamaged(f"{path} lacks {field.name}")
-        values[field.name] = _value(path, field.name, field.type, content[field.name])
-    return AgentState(**values)
+    missing = sorted(FROM_THE_FIRST - content.keys())
+    if missing:
+        raise StateDamaged(f"{path} lacks {', '.join(missing)}")
+    return AgentState(
+        **{
+            field.name: _value(path, field.name, field.type, content[field.name])
+            for field in fields(AgentState)
+            if field.name in content
+        }
+    )
 
 
 def _value(path: Path, name: str, kind: Any, value: Any) -> Any:

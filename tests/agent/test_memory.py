@@ -1,13 +1,13 @@
 """What the agent must not forget, on disk.
 
-Proves: a state is written whole or not at all, and a damaged one is never believed; a promise that cannot be written is not
-given; a command that is under way cannot take back what was promised meanwhile; an agent that lost its memory holds its
-node closed, also when it finds a writable primary.
+Proves: a state is written whole or not at all, and a damaged one is never believed; an older agent's is; a promise that
+cannot be written is not given; a command that is under way cannot take back what was promised meanwhile; an agent that lost
+its memory holds its node closed, also when it finds a writable primary.
 """
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from replication.agent.core import SystemClock, fresh_server_id
 from replication.agent.firewall import NftCut
 from replication.agent.process import Mariadbd
-from replication.agent.state import StateDamaged, StateFile, load, save
+from replication.agent.state import FROM_THE_FIRST, StateDamaged, StateFile, load, save
 from replication.core.commands import Command, Verb
 from replication.core.errors import StaleEpoch, StepFailed
 from replication.core.roles import OrderKind
@@ -49,6 +49,7 @@ def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
         pytest.param(json.dumps({**asdict(KEPT), "epoch": -1}), id="an epoch below zero"),
         pytest.param(json.dumps({**asdict(KEPT), "tainted": 0}), id="a number for yes or no"),
         pytest.param(json.dumps({**asdict(KEPT), "order_kind": "king"}), id="an order that does not exist"),
+        pytest.param(json.dumps({**asdict(KEPT), "peers": "127.0.0.1:5389"}), id="a text for a list of peers"),
     ],
 )
 def test_a_damaged_state_is_not_believed(tmp_path: Path, content: str) -> None:
@@ -56,6 +57,20 @@ def test_a_damaged_state_is_not_believed(tmp_path: Path, content: str) -> None:
     file.write_text(content)
     with pytest.raises(StateDamaged, match=r"state\.json"):
         load(file)
+
+
+@pytest.mark.parametrize("field", sorted(field.name for field in fields(AgentState)))
+def test_the_memory_of_an_older_agent_is_taken_up_and_one_that_lacks_a_field_of_old_is_not(
+    tmp_path: Path, field: str
+) -> None:
+    file = tmp_path / "state.json"
+    kept = replace(KEPT, peers=("127.0.0.1:5389",))
+    file.write_text(json.dumps({name: value for name, value in asdict(kept).items() if name != field}))
+    if field in FROM_THE_FIRST:
+        with pytest.raises(StateDamaged, match=f"lacks {field}"):
+            load(file)
+    else:
+        assert load(file) == replace(kept, **{field: getattr(AgentState(), field)})
 
 
 def test_what_cannot_be_written_is_not_promised(tmp_path: Path) -> None:
