@@ -35,7 +35,8 @@ from replication.core.report import PROTOCOL, NodeReport
 from replication.core.roles import OrderKind, ProcessState
 from replication.core.vault_ports import SERVER_ID_MAX, AgentState, DatabaseError, Ports, StateError
 from replication.core.version import VERSION
-from replication.dialects.mariadb import Client, MariaDb, PkiFiles
+from replication.dialects.mariadb import MariaDb, PkiFiles
+from replication.dialects.mariadb_accounts import Client
 from replication.procedures.vault.verbs import perform
 
 log = logging.getLogger(__name__)
@@ -328,6 +329,7 @@ class VaultAgent:
             disk_error="",
             challenge="",
             lease_left=None,
+            closed_by_lease=False,
             purge_command=config.purge_command,
             fences=("sigkill", "nftables-cut") if self.firewall.armed else ("sigkill",),
             database=database,

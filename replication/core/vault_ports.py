@@ -95,6 +95,7 @@ class Switches:
     """The live stream acknowledges (Rpl_semi_sync_slave_status)."""
     ack_clients: int
     waiting_sessions: int
+    """Not 0 while a commit waits for its acknowledgement; not their number (group commit)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,14 @@ class State(Protocol):
         """Read, change and write with nobody in between; what `change` raises passes through and nothing is written."""
         ...
 
+    def hold(self, change: Callable[[AgentState], AgentState]) -> str:
+        """As `update`, but what cannot be written is kept in memory and goes to disk with the next write that works.
+
+        Returns why it is not on disk, as a sentence, or "". Only for what closes the node: an agent that is restarted
+        before that write has never heard of it.
+        """
+        ...
+
 
 class Process(Protocol):
     """The local mariadbd as an operating system process."""
@@ -202,6 +211,22 @@ class Database(Protocol):
 
     def set_read_only(self, on: bool) -> None:
         """Turning it on hangs while a commit waits for an acknowledgement: see Switches.waiting_sessions first."""
+        ...
+
+    def close_writes(self, limit: timedelta) -> bool:
+        """Turn read_only on when every write that is under way ends within `limit`. False: it is as open as it was.
+
+        True: no client's commit is under way any more, so the position read next is the last one. New writes wait for
+        the outcome.
+        """
+        ...
+
+    def end_writers(self, longer_than: timedelta, limit: timedelta) -> bool:
+        """End the clients' sessions whose statement has been writing for so long, while every commit is held back: one
+        that was ended in its wait for an acknowledgement would return as if it had it.
+
+        False when commits cannot be held back within `limit`, or a session does not end: close_writes will fail too.
+        """
         ...
 
     def set_waiting(self, on: bool) -> None: ...

@@ -16,7 +16,8 @@ from replication.agent.database import LocalSession
 from replication.core.commands import ReplicationAccount
 from replication.core.positions import Gtid, parse_list
 from replication.core.vault_ports import DatabaseError, Source
-from replication.dialects.mariadb import Client, MariaDb, PkiFiles
+from replication.dialects.mariadb import MariaDb, PkiFiles
+from replication.dialects.mariadb_accounts import Client
 from replication.dialects.mariadb_settings import AT_BOOT, REQUIRED, drifted
 from tests.vault_host import VaultHost
 

@@ -1,7 +1,9 @@
-"""Verbs of a primary: open, lossless, solo, accounts, lock-out, fence."""
+"""Verbs of a primary: open, lossless, solo, accounts, lock-out, close, fence; and promise, which changes nothing."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final
 
 from replication.core import limits
 from replication.core.commands import ReplicationAccount
@@ -12,6 +14,9 @@ from replication.core.vault_ports import BootRole, ReplicaStatus
 from .work import Work
 
 DOMAIN = 0
+CLOSE_TRIES: Final = tuple(timedelta(seconds=s) for s in (0.15, 0.35, 0.5))
+"""How long CLOSE holds new writes back, try by try, while those under way are to end: one second at most, in which nobody
+is told anything. In the pauses writes go on."""
 
 
 def _accounts(work: Work) -> list[ReplicationAccount]:
@@ -140,9 +145,73 @@ def solo(work: Work) -> Mapping[str, Any]:
     return {}
 
 
+def close(work: Work) -> Mapping[str, Any]:
+    """Hand over: no write commits any more. 1 persist; 2 read-only, within a second; 3 the last position.
+
+    The order is written first (rules 11, 12): whoever dies from here on comes back closed, and what nobody knows ends
+    closed. A refusal takes it back: nothing was done, so the node is the open primary that it was, also for an agent that
+    is restarted; a late duplicate finds what it would find had this one never come.
+    """
+    db, before = work.ports.database, work.ports.state.read()
+    if before.order_kind is OrderKind.NONE and before.primary_order_kind is OrderKind.NONE:
+        raise work.refusal("not-primary", "it is not the primary")
+    work.persist(order_kind=OrderKind.NONE, order_epoch=work.command.epoch)
+    with work.step("close"):
+        why_not = "" if db.switches().read_only else _close_writes(work)
+    if why_not:
+        work.persist(order_kind=before.order_kind, order_epoch=before.order_epoch)
+        raise work.refusal(*_why_open(why_not))
+    return {"gtid_binlog_pos": db.positions().gtid_binlog_pos}
+
+
+def _close_writes(work: Work) -> str:
+    """The reason why it is as open as before; "" when it is closed."""
+    db, reason = work.ports.database, "long-statement"
+    for limit in CLOSE_TRIES:
+        if work.left() < limit:
+            break
+        if db.close_writes(limit):
+            return ""
+        if db.switches().waiting_sessions > 0:
+            reason = "commits-hang"  # a slow acker may come in time
+        else:
+            reason = "long-statement"
+            db.end_writers(CLOSE_TRIES[0], CLOSE_TRIES[0])
+    return reason
+
+
+def _why_open(reason: str) -> tuple[str, str]:
+    if reason == "commits-hang":
+        return reason, "commits wait for an acknowledgement that does not come: it stays open"
+    return reason, "a statement of a client has been writing for too long, and cannot be ended: it stays open"
+
+
+def promise(work: Work) -> Mapping[str, Any]:
+    """The epoch was promised before this; what it was last told to be decides who the primary is (rule 16)."""
+    state = work.ports.state.read()
+    return {
+        "order_kind": state.order_kind,
+        "order_epoch": state.order_epoch,
+        "primary_order_kind": state.primary_order_kind,
+        "primary_order_epoch": state.primary_order_epoch,
+        "source_host": state.source_host,
+        "fenced": state.fenced,
+    }
+
+
 def fence(work: Work) -> Mapping[str, Any]:
-    """SIGKILL: KILL, SIGTERM and switching semi-sync off acknowledge writes that nobody else has."""
-    work.persist(order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=True)
+    """SIGKILL: KILL, SIGTERM and switching semi-sync off acknowledge writes that nobody else has.
+
+    A disk that takes no writes must not keep it alive. Then the order is in memory only and the answer is a refusal: an
+    agent that is restarted before it could be written brings the node back in its former role.
+    """
+    order, epoch = OrderKind.NONE, work.command.epoch
+    with work.step("promise"):
+        unwritten = work.ports.state.hold(
+            lambda state: replace(work.promised(state), order_kind=order, order_epoch=epoch, fenced=True)
+        )
     with work.step("kill"):
         work.ports.process.kill()
+    if unwritten:
+        raise work.refusal("state", f"it was killed, but a restart of its agent may undo that: {unwritten}")
     return {}

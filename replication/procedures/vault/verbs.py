@@ -16,7 +16,9 @@ VERBS: Final[Mapping[Verb, Callable[[Work], Mapping[str, Any]]]] = {
     Verb.SOLO: primary.solo,
     Verb.ACCOUNTS: primary.accounts,
     Verb.LOCK_OUT: primary.lock_out,
+    Verb.CLOSE: primary.close,
     Verb.FENCE: primary.fence,
+    Verb.PROMISE: primary.promise,
     Verb.FOLLOW: replica.follow,
     Verb.ACKER: replica.acker,
     Verb.REVOKE: replica.revoke,
@@ -30,7 +32,8 @@ def perform(ports: Ports, hostname: str, verb: Verb, command: Command) -> Answer
     """Promise, then act. Raises StaleEpoch, StepFailed, or ValueError for arguments that make no sense."""
     work = Work(ports, verb, command, hostname)
     try:
-        work.promise()
+        if verb is not Verb.FENCE:  # which kills also when its promise cannot be written
+            work.promise()
         facts = VERBS[verb](work)
     except DatabaseError as error:
         raise StepFailed(hostname, verb.value, "database", str(error)) from error

@@ -57,18 +57,19 @@ class Work:
     def promise(self) -> AgentState:
         """Refuse what is stale or for another vault, then persist what is higher, before anything is done (rule 11)."""
 
-        def change(state: AgentState) -> AgentState:
-            command = self.command
-            if state.vault != command.vault and not (not state.vault and self.verb in JOINING):
-                raise self.refusal("other-vault", f"it belongs to {'another vault' if state.vault else 'no vault'}")
-            if command.epoch < state.epoch or command.term < state.term:
-                raise StaleEpoch(self.hostname, state.term, state.epoch)
-            return replace(state, vault=command.vault, node=command.node, term=command.term, epoch=command.epoch)
-
         with self.step("promise"):
-            state = self.ports.state.update(change)
+            state = self.ports.state.update(self.promised)
         self._was_fenced = state.fenced
         return state
+
+    def promised(self, state: AgentState) -> AgentState:
+        """The state after this command's promise. Raises StaleEpoch or StepFailed; only inside a change of the state."""
+        command = self.command
+        if state.vault != command.vault and not (not state.vault and self.verb in JOINING):
+            raise self.refusal("other-vault", f"it belongs to {'another vault' if state.vault else 'no vault'}")
+        if command.epoch < state.epoch or command.term < state.term:
+            raise StaleEpoch(self.hostname, state.term, state.epoch)
+        return replace(state, vault=command.vault, node=command.node, term=command.term, epoch=command.epoch)
 
     def persist(self, **changes: Any) -> AgentState:
         """Change the agent's memory as part of this command, durably."""
