@@ -17,27 +17,47 @@ class HighWater:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE_NAME
+        self._seen: tuple[int, int] | None = None
         self._known: dict[str, int] = {}
-        self._known = _read(self._path)
+        self._look()
 
     def of(self, vault: str) -> int:
-        """0 for a vault that this host has never seen. From any thread."""
+        """As of the last `reach`; 0 for a vault that this host has never seen. From any thread."""
         return self._known.get(vault, 0)
 
     def reach(self, vault: str, epoch: int) -> None:
-        """Remember `epoch`, durably before this returns, when it is higher than all before. Raises OSError."""
+        """Remember `epoch`, durably before this returns, when it is higher than all before. Raises OSError.
+
+        Looks at the file first: another process of this host may have led until now, and gone further.
+        """
+        self._look()
         if epoch <= self.of(vault):
             return
         lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            known = _read(self._path)
+            known = _higher(self._known, _read(self._path))
             if epoch > known.get(vault, 0):
                 known[vault] = epoch
                 _write(self._path, known)
             self._known = known
         finally:
             os.close(lock)
+
+    def _look(self) -> None:
+        """Read the file again when it is another one: it is replaced, never written in place."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return  # not there yet, or removed by hand: what this process knows stays
+        seen = (status.st_ino, status.st_mtime_ns)
+        if seen != self._seen:
+            self._known = _higher(self._known, _read(self._path))
+            self._seen = seen
+
+
+def _higher(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {vault: max(one.get(vault, 0), other.get(vault, 0)) for vault in one | other}
 
 
 def _read(path: Path) -> dict[str, int]:

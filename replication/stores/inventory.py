@@ -93,8 +93,11 @@ def expire_wishes() -> None:
 
 
 def hold_left(vault: Vault, now: datetime) -> timedelta:
-    """How much longer a failover on silence is held back: until the vault has been lossless for the whole hold."""
-    if vault.silence_failover_at is None:
+    """How much longer a failover on silence is held back: until the vault has been lossless for the whole hold.
+
+    A failover that is longer ago than SILENCE_HOLD_FORGET holds nothing back, however often the acker has changed since.
+    """
+    if vault.silence_failover_at is None or now - vault.silence_failover_at >= limits.SILENCE_HOLD_FORGET:
         return timedelta()
     hold = timedelta(seconds=vault.silence_hold_seconds)
     calm = now - vault.lossless_since if vault.lossless_since is not None else timedelta()

@@ -1,12 +1,14 @@
 """A vault with two nodes in a real database, and threads that are closed again."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from nodes.models import AppService, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
 from replication.core.roles import SystemRole
+from replication.stores.highwater import HighWater
 from replication.stores.leases import Holder, RenewingLease
 from replication.stores.threads import DatabaseThread
 
@@ -54,3 +56,8 @@ def thread() -> Iterator[DatabaseThread]:
     made = DatabaseThread("tests")
     yield made
     made.close()
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> HighWater:
+    return HighWater(tmp_path)

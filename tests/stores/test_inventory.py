@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from replication.core.roles import NodeStatus, SystemRole
 from replication.core.snapshot import NodeRow
 from replication.stores import inventory
 from replication.stores.events import EventStore
+from replication.stores.highwater import FILE_NAME, HighWater
 from replication.stores.inventory import InventoryStore, load_snapshot
 from replication.stores.threads import DatabaseThread
 from tests.builders import report
@@ -28,9 +30,9 @@ A, B = "a" * 32, "b" * 32
 
 
 @pytest.fixture
-def store(vault: Vault) -> Iterator[InventoryStore]:
+def store(vault: Vault, marks: HighWater) -> Iterator[InventoryStore]:
     reads, notes = DatabaseThread("reads"), DatabaseThread("notes")
-    yield InventoryStore(reads, notes)
+    yield InventoryStore(reads, notes, marks)
     reads.close()
     notes.close()
 
@@ -88,6 +90,20 @@ def test_a_database_that_does_not_answer_leaves_what_is_known(
     seen = asyncio.run(store.load())
     assert not seen.fresh
     assert seen.vaults == known.vaults
+
+
+def test_every_reading_raises_the_high_water_mark(vault: Vault, store: InventoryStore, marks: HighWater) -> None:
+    Vault.objects.filter(pk=vault.pk).update(epoch=12)
+    asyncio.run(store.load())
+    assert marks.of(vault.pk) == 12
+    Vault.objects.filter(pk=vault.pk).update(epoch=4)  # restored from a backup
+    (config,) = (c for c in asyncio.run(store.load()).vaults if c.topology.vault == vault.pk)
+    assert (config.topology.epoch, marks.of(vault.pk)) == (4, 12)
+
+
+def test_without_its_mark_a_reading_is_not_taken_for_fresh(vault: Vault, store: InventoryStore, tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("{")
+    assert not asyncio.run(store.load()).fresh
 
 
 def test_a_note_is_written_before_it_returns(store: InventoryStore) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from django.db import DatabaseError, IntegrityError, transaction
 from nodes.models import ServiceLease, Vault
 from replication.core.errors import ClaimLost
 from replication.core.view import Intent, Topology
+from replication.stores.highwater import HighWater
 from replication.stores.leases import LONG_AGO, RenewingLease, acquire
 from replication.stores.topology import TopologyStore, topology_of
 from tests.builders import intent
@@ -28,11 +30,11 @@ def leadership(name: str) -> RenewingLease:
 
 
 @pytest.fixture
-def stores() -> Iterator[Callable[[RenewingLease], TopologyStore]]:
+def stores(marks: HighWater) -> Iterator[Callable[[RenewingLease], TopologyStore]]:
     made: list[TopologyStore] = []
 
     def make(lease: RenewingLease) -> TopologyStore:
-        made.append(TopologyStore(lease))
+        made.append(TopologyStore(lease, marks))
         return made[-1]
 
     yield make
@@ -147,3 +149,42 @@ def test_a_node_that_the_row_names_cannot_be_deleted(vault: Vault, store: Topolo
     claim(store, row(vault), primary=A, promotable=B)
     with pytest.raises((IntegrityError, DatabaseError)), transaction.atomic():
         Vault.objects.get(pk=vault.pk).nodes.get(pk=B).delete()
+
+
+# --- what goes along with it: the high-water mark, and since when the vault is lossless
+
+
+def test_what_is_claimed_is_marked_before_it_counts(vault: Vault, store: TopologyStore, tmp_path: Path) -> None:
+    claim(store, row(vault), at_least=41)
+    assert store.high_water(vault.pk) == HighWater(tmp_path).of(vault.pk) == 42
+
+
+def test_a_claim_whose_mark_cannot_be_written_is_lost_and_nothing_can_be_done_under_it(
+    vault: Vault, store: TopologyStore, tmp_path: Path
+) -> None:
+    known = row(vault)
+    (tmp_path / "epochs.new").mkdir()  # stands in the way of the file that would be written
+    with pytest.raises(ClaimLost, match="high-water mark of epochs cannot be written"):
+        claim(store, known, primary=A)
+    assert HighWater(tmp_path).of(vault.pk) == 0
+    with pytest.raises(ClaimLost):
+        amend(store, known, promotable=B)
+    assert row(vault).promotable == ""
+    (tmp_path / "epochs.new").rmdir()
+    claimed = claim(store, row(vault))
+    assert HighWater(tmp_path).of(vault.pk) == claimed.epoch > known.epoch + 1, "no epoch is given twice"
+
+
+def test_lossless_since_follows_promotable(vault: Vault, store: TopologyStore) -> None:
+    def since() -> Any:
+        return Vault.objects.get(pk=vault.pk).lossless_since
+
+    claimed = claim(store, row(vault), primary=A, may_ack=frozenset({B}))
+    assert since() is None
+    claimed = amend(store, claimed, promotable=B)
+    proven = since()
+    assert proven is not None
+    claimed = amend(store, claimed, may_ack=frozenset({B}))
+    assert since() == proven, "another change leaves the clock alone"
+    amend(store, claimed, promotable="")
+    assert since() is None
