@@ -5,6 +5,7 @@ Every variable has a heading in docs/reference/settings.md (a test checks that).
 
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import environ
@@ -76,6 +77,20 @@ TEMPLATES = [
     }
 ]
 
+
+def mariadb_options() -> dict[str, Any]:
+    return {
+        # UTC: leases and holds are judged by NOW() of this session. A lock is waited for as long as in SQLite.
+        "init_command": "SET sql_mode='STRICT_TRANS_TABLES', time_zone='+00:00', innodb_lock_wait_timeout=5",
+        "isolation_level": "read committed",
+        # Seconds. A server that has fallen silent holds no thread for ever; the service's own threads are less patient
+        # (replication/stores/threads.py). A migration's slowest statement has to fit into the read time-out.
+        "connect_timeout": 2,
+        "read_timeout": 30,
+        "write_timeout": 30,
+    }
+
+
 # SQLite for one controller host, MariaDB (mysql://…) for several.
 DATABASES = {"default": env.db("VAULT_HA_DATABASE", default=f"sqlite:///{VAR_DIR / 'metadata.sqlite3'}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
@@ -86,9 +101,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "timeout": 5,
     }
 else:
-    DATABASES["default"].setdefault("OPTIONS", {}).update(
-        {"init_command": "SET sql_mode='STRICT_TRANS_TABLES'", "isolation_level": "read committed"}
-    )
+    DATABASES["default"]["OPTIONS"] = {**DATABASES["default"].get("OPTIONS", {}), **mariadb_options()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 

@@ -36,6 +36,8 @@ LEADER_RENEWAL: Final = timedelta(seconds=0.4)
 LEADER_MARGIN: Final = timedelta(seconds=0.2)
 """The holder stops acting this long before its own clock says that the lease is over."""
 
+METADATA_PATIENCE: Final = timedelta(seconds=1)
+"""How long the service waits for a metadata database over TCP: to connect, and for each answer. Whole seconds."""
 LEASE_RENEWAL: Final = timedelta(seconds=1)
 """A primary's lease is renewed at least this often, however long the hello interval is."""
 LEASE_SILENCE: Final = timedelta(seconds=5)

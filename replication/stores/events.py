@@ -24,7 +24,7 @@ class EventStore:
     async def record(
         self, *, vault: str, node: str, epoch: int, rule: str, text: str, level: str, evidence: Mapping[str, Any]
     ) -> None:
-        """Write the log line, then the row. A row that cannot be written is logged and lost: see the port."""
+        """Write the log line, then the row: better twice than not at all. One that cannot be written is logged and lost."""
         log.log(LEVELS[level], "epoch %s, %s %s: %s %s", epoch, rule, node, text, json.dumps(evidence, default=str))
 
         def write() -> None:
@@ -39,6 +39,10 @@ class EventStore:
             )
 
         try:
-            await self._thread.run(write)
+            try:
+                await self._thread.run(write)
+            except Error:
+                # A metadata server that was restarted meanwhile: the thread has thrown the lost connection away.
+                await self._thread.run(write)
         except Error:
             log.exception("the event above could not be written")

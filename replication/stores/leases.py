@@ -3,6 +3,7 @@
 The holder stops acting by its own monotonic clock, a margin before the lease is over, when a renewal is late.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -17,6 +18,8 @@ from django.db.models.functions import Now
 
 from nodes.models import ServiceLease
 from replication.core import limits
+
+from .threads import lose_patience
 
 log = logging.getLogger(__name__)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -75,6 +78,7 @@ class RenewingLease(threading.Thread):
         return f"{self.holder.id}:{self.term}"
 
     def run(self) -> None:
+        lose_patience()
         while not self._stop_now.wait(limits.LEADER_RENEWAL.total_seconds() if self._renew() else 0.2):
             pass
         self._valid_until = 0.0
@@ -90,7 +94,8 @@ class RenewingLease(threading.Thread):
             term = acquire(self.lease_name, self.holder, **self.shown())
         except Error as error:
             log.warning("the lease could not be renewed: %s", error)
-            connection.close()
+            with contextlib.suppress(Error):
+                connection.close()
             return False
         if term is None:
             self._valid_until = 0.0

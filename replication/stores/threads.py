@@ -11,14 +11,29 @@ from typing import TypeVar
 
 from django.db import Error, connection
 
+from replication.core import limits
+
 T = TypeVar("T")
+
+
+def lose_patience() -> None:
+    """This thread's connection gives up METADATA_PATIENCE after a metadata server over TCP has fallen silent.
+
+    An operator's page may wait for a busy server. The lease must not: whoever waits longer than it lasts would still hang
+    on the lost connection when the server is back. Called before the thread's first query.
+    """
+    if connection.vendor == "mysql":
+        seconds = max(1, round(limits.METADATA_PATIENCE.total_seconds()))  # whole seconds are all the driver can count
+        waits = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), seconds)
+        options = {**connection.settings_dict["OPTIONS"], **waits}
+        connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
 
 
 class DatabaseThread:
     """One thread, one connection. A broken connection is thrown away, so that the next call starts afresh."""
 
     def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=lose_patience)
 
     async def run(self, function: Callable[[], T]) -> T:
         """Raises what the function raises, also django.db.Error."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from nodes.models import ServiceLease
 from replication.core import limits
@@ -58,6 +59,15 @@ def test_the_database_judges_the_end_by_its_own_clock() -> None:
     assert acquire(LEASE, TWO) is None
     term = wait_for(lambda: acquire(LEASE, TWO), GENEROUS, "the lease never ran out")
     assert term == 2
+
+
+def test_its_times_are_exact_and_in_utc() -> None:
+    """Whatever zone the database server lives in: a DATETIME has none, and its end is judged to the microsecond."""
+    acquire(LEASE, ONE, ttl=timedelta(seconds=1, microseconds=234567))
+    row = ServiceLease.objects.get(name=LEASE)
+    assert row.renewed_at is not None
+    assert abs(timezone.now() - row.renewed_at) < timedelta(seconds=GENEROUS)
+    assert abs(row.expires_at - row.renewed_at - timedelta(seconds=1.234567)) < timedelta(milliseconds=2)
 
 
 def test_a_released_lease_is_free_at_once() -> None:
