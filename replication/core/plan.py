@@ -58,7 +58,8 @@ def outdated(view: VaultView) -> bool:
 
     A row that was merely read late looks the same; the claim of the adoption then changes nothing.
     """
-    promised = max((n.report.epoch for n in view.nodes if n.report is not None), default=0)
+    vault = view.topology.vault
+    promised = max((n.report.epoch for n in view.nodes if n.report is not None and n.report.vault == vault), default=0)
     return view.topology.epoch < max(view.high_water, promised) or _contradicted(view)
 
 

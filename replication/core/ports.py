@@ -51,6 +51,10 @@ class Topologies(Protocol):
         """Term of this leadership; goes with every command."""
         ...
 
+    async def lead_above(self, term: int) -> None:
+        """Make the term of this leadership higher than `term`, which an agent has promised. Raises ClaimLost."""
+        ...
+
     def high_water(self, vault: str) -> int:
         """Highest epoch of this vault that this host has read or written, whatever the database says now (rule 16)."""
         ...

@@ -59,6 +59,18 @@ class TopologyStore:
     def term(self) -> int:
         return self._lease.term
 
+    async def lead_above(self, term: int) -> None:
+        def change() -> int:
+            return _led(self._lease).update(term=term + 1)
+
+        try:
+            raised = await self._thread.run(change)
+        except Error as error:
+            raise ClaimLost(f"the metadata database did not take a higher term: {error}") from error
+        if not raised:
+            raise ClaimLost("this process no longer leads")
+        self._lease.term = term + 1
+
     def high_water(self, vault: str) -> int:
         return self._marks.of(vault)
 

@@ -158,7 +158,9 @@ class Controller:
     def __init__(self, scene: Scene, me: str = "one") -> None:
         self.scene, self.me, self.dead = scene, me, False
         self.term = scene.term
-        self.world = World(clock=scene.clock, agents=self, topologies=self, inventory=self, journal=self, operations=self)
+        self.world = World(
+            clock=scene.clock, agents=self, topologies=self, inventory=self, journal=self, operations=self
+        )
 
     @property
     def held(self) -> bool:
@@ -176,6 +178,9 @@ class Controller:
             raise Died
 
     # --- Topologies
+
+    async def lead_above(self, term: int) -> None:
+        self.scene.term = self.term = term + 1
 
     def high_water(self, vault: str) -> int:
         return self.scene.marks
@@ -207,9 +212,7 @@ class Controller:
 
     # --- Agents
 
-    async def hello(
-        self, node: NodeView, *, since: int, wait: timedelta, echo: str = "", term: int = 0
-    ) -> NodeReport:
+    async def hello(self, node: NodeView, *, since: int, wait: timedelta, echo: str = "", term: int = 0) -> NodeReport:
         agent = self.scene.agents[node.id]
         if agent.reachable and since == agent.version:
             try:

@@ -49,9 +49,12 @@ async def adopt(p: Procedure) -> None:
 
 
 def _counts(p: Procedure, id: str) -> bool:
-    """A node that was deleted meanwhile was named dead by a person."""
+    """A node that was deleted meanwhile was named dead by a person; one that never was a member has nothing to say. One that
+    has lost its memory is none of these: it may have been the primary."""
     node = p.view.node(id)
-    return node is not None and not node.removed
+    if node is None or node.removed:
+        return False
+    return node.report is None or bool(node.report.vault or node.report.quarantine)
 
 
 def _was_primary(facts: Mapping[str, Any]) -> bool:

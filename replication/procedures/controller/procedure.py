@@ -60,7 +60,13 @@ class Procedure:
         self.steps[step] = round((self.world.clock.monotonic() - self._began) * 1000, 1)
 
     async def claim(self, **changes: Any) -> None:
-        """Take a new epoch, above anything that an agent has promised or this host has seen. Raises ClaimLost."""
+        """Take a new epoch, above anything that an agent has promised or this host has seen. Raises ClaimLost.
+
+        A term that agents have promised and this leadership has not reached comes from a database that was restored since.
+        """
+        term = max((n.report.term for n in self.view.nodes if n.report is not None), default=0)
+        if term > self.world.topologies.term:
+            await self.world.topologies.lead_above(term)
         promised = max((n.report.epoch for n in self.view.nodes if n.report is not None), default=0)
         above = max(promised, self.view.high_water)
         self.row = await self.world.topologies.claim(self.row, at_least=above, **changes)
