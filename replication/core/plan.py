@@ -58,9 +58,13 @@ def outdated(view: VaultView) -> bool:
 
     A row that was merely read late looks the same; the claim of the adoption then changes nothing.
     """
-    vault = view.topology.vault
-    promised = max((n.report.epoch for n in view.nodes if n.report is not None and n.report.vault == vault), default=0)
+    promised = max((n.report.epoch for n in view.nodes if n.report is not None and belongs(view, n)), default=0)
     return view.topology.epoch < max(view.high_water, promised) or _contradicted(view)
+
+
+def belongs(view: VaultView, node: NodeView) -> bool:
+    """Whether its agent says that it is a member of this vault; epochs of another vault mean nothing here."""
+    return node.report is not None and node.report.vault == view.topology.vault
 
 
 def _contradicted(view: VaultView) -> bool:
@@ -83,18 +87,32 @@ def _adopt(view: VaultView) -> str | None:
     """At once when the row is outdated, so that nothing else is done by it; then again when everybody can be asked."""
     intent = view.topology.intent
     adopting = intent is not None and intent.kind is IntentKind.ADOPT
-    asked = [n for n in view.nodes if intent is None or not adopting or n.id in intent.must_revoke]
+    asked = to_be_asked(view)
     if not asked or not (outdated(view) or (adopting and all(n.answers and not n.blocked for n in asked))):
         return None
     return asked[0].id if not asked[0].blocked else None
+
+
+def to_be_asked(view: VaultView) -> tuple[NodeView, ...]:
+    """Who has to say what it was told before an outdated row may be believed again (rule 16): everybody in the list now.
+
+    Not who was deleted and does not answer: a person has named it dead. Nor who never was a member, and has nothing to say;
+    one that has lost its memory is held back, and may have been the primary.
+    """
+    return tuple(n for n in view.nodes if not (n.removed and not n.answers) and not _never_member(n))
+
+
+def _never_member(node: NodeView) -> bool:
+    return node.report is not None and not node.report.vault and not node.report.quarantine
 
 
 def _finish(view: VaultView) -> str | None:
     intent = view.topology.intent
     target = view.node(intent.target) if intent else None
     former = view.node(intent.former_primary) if intent else None
-    if intent is not None and intent.kind is IntentKind.SWITCHOVER and former is not None and former.up:
-        return None  # both live: giving the vault back costs nobody a restart
+    switching = intent is not None and intent.kind is IntentKind.SWITCHOVER and former is not None
+    if switching and former is not None and (_usable(former) or not (former.answers or _gone_silent(former, view))):
+        return None  # both live, as far as is known: giving the vault back costs nobody a restart
     if target is None or not target.up or target.report is None or target.blocked:
         return None
     return None if target.report.tainted or target.report.quarantine else target.id
@@ -107,13 +125,19 @@ def _roll_back(view: VaultView) -> str | None:
     target, former = view.node(intent.target), view.node(intent.former_primary)
     if former is None or not former.answers or former.report is None:
         return None
-    if intent.kind is IntentKind.SWITCHOVER and former.up:  # never needs the target, so it never waits for it
-        return former.id if not former.report.quarantine and not former.blocked else None
+    if intent.kind is IntentKind.SWITCHOVER and _usable(former):  # never needs the target, so it never waits for it
+        return former.id if not former.blocked else None
     if target is not None and not target.answers and not _gone_silent(target, view):
         return None  # it may only be late: this leader has perhaps just begun to look
-    if not former.up and not _cannot_finish(intent, view):
+    if not _usable(former) and not _cannot_finish(intent, view):
         return None  # a try failed a moment ago: the next one is better than a vault without a living primary
     return former.id if not former.report.quarantine and not former.blocked else None
+
+
+def _usable(former: NodeView) -> bool:
+    """Whether the vault can be given back to it at once, and writes go on there."""
+    report = former.report
+    return former.up and report is not None and not report.disk_error and not report.quarantine
 
 
 def _gone_silent(node: NodeView | None, view: VaultView) -> bool:
@@ -200,6 +224,10 @@ def _closed_primary(view: VaultView) -> str | None:
     p = view.primary
     if p is None or not p.answers or p.report is None or p.report.quarantine or p.blocked:
         return None
+    if not belongs(view, p) and any(belongs(view, n) for n in view.others):
+        return (
+            None  # it forgot the vault that others remember: its data may be gone too, and an empty one must not open
+        )
     settled = p.report.process in (ProcessState.UP, ProcessState.DOWN, ProcessState.DEAD)
     return p.id if settled and p.report.order_kind is OrderKind.NONE else None
 
@@ -322,7 +350,7 @@ RULES: Final = (
     PlanRule("P50", K.GO_SOLO, "the acker is lost: stay writable without it", _settled(_acker_lost)),
     PlanRule("P52", K.GO_SOLO, "the primary no longer waits for its acker: correct the record", _settled(_not_waiting)),
     PlanRule("P55", K.GO_SOLO, "commits wait although no acker is proven: release them", _settled(_left_waiting), True),
-    PlanRule("P60", K.REOPEN, "the primary is closed: open it", _settled(_closed_primary)),
+    PlanRule("P60", K.REOPEN, "the primary is closed: open it", _settled(_closed_primary), True),
     PlanRule(
         "P65",
         K.FOLLOW,

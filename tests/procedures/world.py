@@ -64,6 +64,8 @@ class Scene:
         self.claims = self.refused_claims = 0
         self.writable = True
         self.owned: dict[int, str] = {}
+        self.outcome_lost = 0
+        """How many changes of the row will be written although the controller hears that they failed."""
         self.marks = 0
         """The controller host's high-water mark."""
         self.silence_hold = timedelta()
@@ -187,7 +189,7 @@ class Controller:
 
     async def claim(self, known: Topology, *, at_least: int, **changes: Any) -> Topology:
         epoch = max(known.epoch, at_least) + 1
-        row = await self._change(known.epoch, replace(known, **changes, epoch=epoch, owner=self.me))
+        row = await self._change(known.epoch, {**changes, "epoch": epoch, "owner": self.me})
         assert epoch not in self.scene.owned, "an epoch is claimed once"
         self.scene.owned[epoch] = self.me
         self.scene.claims += 1
@@ -196,18 +198,23 @@ class Controller:
     async def amend(self, known: Topology, **changes: Any) -> Topology:
         if self.scene.row.owner != self.me:
             raise ClaimLost("another owner")
-        return await self._change(known.epoch, replace(known, **changes))
+        return await self._change(known.epoch, changes)
 
-    async def _change(self, epoch: int, row: Topology) -> Topology:
+    async def _change(self, epoch: int, changes: Mapping[str, Any]) -> Topology:
+        """As the store: only the columns that change are written, the row comes back as it is then."""
         self._port("before")
         await asyncio.sleep(0)
         if self.scene.row.epoch != epoch or not self.held or not self.scene.writable:
             self.scene.refused_claims += 1
             raise ClaimLost("no longer the current epoch, or no longer the leader")
+        row = replace(self.scene.row, **changes)
         assert row.intent is None or not row.promotable, "an open intent publishes nobody"
         self.scene.row = row
         self.scene.marks = max(self.scene.marks, row.epoch)
         self._port("after")
+        if self.scene.outcome_lost:
+            self.scene.outcome_lost -= 1
+            raise ClaimLost("the metadata database did not take the change: the connection was lost")
         return row
 
     # --- Agents

@@ -1,17 +1,18 @@
 """The metadata database is older than what is known elsewhere: the agents say what is (rule 16).
 
 1 claim above every epoch that is known, nobody promotable, the intent published: from here on no failover, no solo; 2 every
-node that was in the list then promises this epoch; 3 the primary is the node whose order *to be primary* has the highest
+node that is in the list promises this epoch, also one that was added since; 3 the primary is the node whose order *to be primary* has the highest
 epoch, whether it is open or not, fenced or not; everybody else may still acknowledge. A node that is gone for good is named
 dead by deleting it; until then nothing is decided.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from replication.core.commands import Verb
 from replication.core.errors import NodeUnreachable, ReplicationError
+from replication.core.plan import to_be_asked
 from replication.core.roles import IntentKind, OrderKind
 from replication.core.view import Intent
 
@@ -20,11 +21,7 @@ from .procedure import Procedure
 
 async def adopt(p: Procedure) -> None:
     """Raises ReplicationError while somebody does not answer, or when what they say does not fit together."""
-    begun = p.row.intent
-    adopting = begun is not None and begun.kind is IntentKind.ADOPT
-    everybody = (
-        begun.must_revoke if begun is not None and adopting else tuple(n.id for n in p.view.nodes if not n.removed)
-    )
+    everybody = tuple(n.id for n in to_be_asked(p.view))
     intent = Intent(
         kind=IntentKind.ADOPT,
         target="",
@@ -34,9 +31,14 @@ async def adopt(p: Procedure) -> None:
         operation=p.operation,
     )
     await p.claim(promotable="", intent=intent)
-    said = await _promises(p, [id for id in everybody if _counts(p, id)])
+    said = await _promises(p, everybody)
     _check_sources(p, said)
     orders = {id: int(facts["primary_order_epoch"]) for id, facts in said.items() if _was_primary(facts)}
+    if not orders and said:
+        raise ReplicationError(
+            "the metadata database is out of date, and no agent that is left was ever told to be the Master: nobody is "
+            "opened, add the node that was"
+        )
     primary = max(orders, key=lambda id: orders[id]) if orders else ""
     await p.amend(primary=primary, may_ack=frozenset(said) - {primary}, promotable="", intent=None)
     name = p.node(primary).hostname if primary else "nobody"
@@ -48,20 +50,11 @@ async def adopt(p: Procedure) -> None:
     )
 
 
-def _counts(p: Procedure, id: str) -> bool:
-    """A node that was deleted meanwhile was named dead by a person; one that never was a member has nothing to say. One that
-    has lost its memory is none of these: it may have been the primary."""
-    node = p.view.node(id)
-    if node is None or node.removed:
-        return False
-    return node.report is None or bool(node.report.vault or node.report.quarantine)
-
-
 def _was_primary(facts: Mapping[str, Any]) -> bool:
     return str(facts["primary_order_kind"]) != OrderKind.NONE.value
 
 
-async def _promises(p: Procedure, nodes: list[str]) -> dict[str, Mapping[str, Any]]:
+async def _promises(p: Procedure, nodes: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     outcomes = await asyncio.gather(*(p.order(id, Verb.PROMISE) for id in nodes), return_exceptions=True)
     silent = [p.node(id).hostname for id, o in zip(nodes, outcomes, strict=True) if isinstance(o, NodeUnreachable)]
     if silent:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from replication.core import limits
-from replication.core.errors import ReplicationError, StepFailed
+from replication.core.errors import Refused, ReplicationError, StepFailed
 from replication.core.plan import Action, ActionKind
 from replication.core.ports import Clock, OperationEnd, Operations
 from replication.core.view import Topology
@@ -29,6 +29,8 @@ class Entry:
     began: float
     tried: float
     trouble: str = ""
+    ended: bool = False
+    """Its row has its terminal state; the intent that it belongs to is still open, and whoever resolves it writes no more."""
 
     def recorded(self, row: Topology) -> bool:
         """Its target is the recorded primary: what is left is an ordinary reopen."""
@@ -75,10 +77,12 @@ class Ledger:
             return
         says = str(error) or type(error).__name__
         entry.trouble = entry.trouble or says
-        if isinstance(error, StepFailed) and error.reason in NEEDS_PERSON:
-            self._end(self._open.pop(key), OperationEnd.NEEDS_PERSON, says, **result)
+        if isinstance(error, Refused):
+            self._end(self._open.pop(key), OperationEnd.FAILED, says, **result)
         elif row.intent is not None or entry.recorded(row):
             self._write(self._operations.progress(entry.operation, says))
+        elif isinstance(error, StepFailed) and error.reason in NEEDS_PERSON:
+            self._end(self._open.pop(key), OperationEnd.NEEDS_PERSON, says, **result)
         elif _once_only(action, error) or now - entry.began > limits.OPERATION_DEADLINE.total_seconds():
             self._end(self._open.pop(key), OperationEnd.FAILED, says, **result)
         else:
@@ -92,11 +96,14 @@ class Ledger:
         """End what is no longer tried: it was done after all, or what it was to mend has gone."""
         now, resolving = self._clock.monotonic(), row.intent.operation if row.intent is not None else ""
         for key, entry in list(self._open.items()):
+            late = now - entry.began > limits.OPERATION_DEADLINE.total_seconds()
+            if entry.operation == resolving and late:
+                self._end(entry, OperationEnd.NEEDS_PERSON, f"not within its time, and still open: {entry.trouble}")
             if entry.operation == resolving or entry.action is acting:
                 continue
             if entry.recorded(row):
                 self._end(self._open.pop(key), OperationEnd.SUCCEEDED, f"it is recorded as Master ({entry.trouble})")
-            elif now - entry.began > limits.OPERATION_DEADLINE.total_seconds():
+            elif late:
                 self._end(self._open.pop(key), OperationEnd.FAILED, f"not within its time: {entry.trouble}")
             elif now - entry.tried > 2 * limits.RETRY_MAX.total_seconds():
                 self._end(self._open.pop(key), OperationEnd.CANCELLED, "it was no longer needed")
@@ -106,7 +113,9 @@ class Ledger:
         self._write(self._operations.end_orphans(self._vault, keep))
 
     def _end(self, entry: Entry, end: OperationEnd, says: str, **result: Any) -> None:
-        self._write(self._operations.end(entry.operation, end, says, result))
+        if not entry.ended:
+            entry.ended = True
+            self._write(self._operations.end(entry.operation, end, says, result))
 
     def _write(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -11,7 +11,7 @@ from typing import Any
 
 from replication.core import limits
 from replication.core.commands import Answer, Command, ReplicationAccount, Verb, account_name
-from replication.core.errors import ReplicationError
+from replication.core.errors import ClaimLost, ReplicationError
 from replication.core.ports import Agents, Clock, Inventory, Journal, Operations, Topologies
 from replication.core.report import NodeReport
 from replication.core.view import NodeView, Topology, VaultView
@@ -27,6 +27,8 @@ class World:
     inventory: Inventory
     journal: Journal
     operations: Operations
+    tick: timedelta = limits.TICK
+    """Pace of a watch's own clock."""
 
 
 @dataclass
@@ -62,6 +64,10 @@ class Procedure:
     async def claim(self, **changes: Any) -> None:
         """Take a new epoch, above anything that an agent has promised or this host has seen. Raises ClaimLost.
 
+        Also when the row turns out to hold something else than what this procedure was decided on: an amendment whose
+        outcome was unknown keeps the epoch, so the compare-and-set alone does not find it. Then the epoch is ours, the row is
+        known, and what to do is decided anew.
+
         A term that agents have promised and this leadership has not reached comes from a database that was restored since.
         """
         term = max((n.report.term for n in self.view.nodes if n.report is not None), default=0)
@@ -69,8 +75,11 @@ class Procedure:
             await self.world.topologies.lead_above(term)
         promised = max((n.report.epoch for n in self.view.nodes if n.report is not None), default=0)
         above = max(promised, self.view.high_water)
+        believed = replace(self.row, **changes)
         self.row = await self.world.topologies.claim(self.row, at_least=above, **changes)
         self.note("claimed")
+        if replace(self.row, epoch=believed.epoch, owner=believed.owner) != believed:
+            raise ClaimLost("the row had been changed under its epoch: it was read again")
 
     async def amend(self, **changes: Any) -> None:
         """Publish or record under the epoch we claimed. Raises ClaimLost."""

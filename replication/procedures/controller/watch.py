@@ -8,8 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from replication.core import limits
-from replication.core.candidates import Candidate, choose_candidate
-from replication.core.diagnosis import BY_SILENCE, Verdict, acker_dead, acker_missing, diagnose, in_doubt
+from replication.core.diagnosis import BY_SILENCE, acker_dead, acker_missing, diagnose, in_doubt
 from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
 from replication.core.plan import Action, ActionKind, plan
 from replication.core.ports import Leadership, Witnesses
@@ -78,6 +77,7 @@ class VaultWatch:
         self.missing_for = timedelta()
         self.action: Action | None = None
         self.acting: asyncio.Task[None] | None = None
+        self._procedure: Procedure | None = None
         self.quiet_since = world.clock.monotonic()
         self.generation = 0
         """Rises with every procedure that ran."""
@@ -131,6 +131,10 @@ class VaultWatch:
         now = self.world.clock.monotonic()
         nodes = tuple(sight.view(now) for sight in self.sights.values())
         config, wish = self.config, self.config.switchover
+        if (
+            self._procedure is not None
+        ):  # agents know its epoch already: beside the row from before it they look like ahead
+            config = replace(config, topology=self._procedure.row)
         if wish is not None and wish.operation in self._granted:
             config = replace(config, switchover=None)
         return view_of(
@@ -144,9 +148,9 @@ class VaultWatch:
     async def _tick(self) -> None:
         last = self.world.clock.monotonic()
         while True:
-            await self.world.clock.sleep(limits.TICK)
+            await self.world.clock.sleep(self.world.tick)
             now = self.world.clock.monotonic()
-            passed = min(timedelta(seconds=now - last), limits.TICK_CAP)
+            passed = min(timedelta(seconds=now - last), max(limits.TICK_CAP, 2 * self.world.tick))
             last = now
             for sight in self.sights.values():
                 sight.silence += passed
@@ -187,7 +191,7 @@ class VaultWatch:
             return
         view = self.view()
         if self.acting is not None:
-            if self.action is not None and self.action.kind not in URGENT and self._lost_with_candidate(view):
+            if self.action is not None and self.action.kind not in URGENT and _wants_failover(view):
                 self.acting.cancel()
             return
         if self.world.clock.monotonic() < self._not_before:
@@ -196,16 +200,12 @@ class VaultWatch:
         if self.action is not None:
             self.acting = asyncio.ensure_future(self._act(self.action, view))
 
-    @staticmethod
-    def _lost_with_candidate(view: VaultView) -> bool:
-        return diagnose(view).verdict is Verdict.PRIMARY_LOST and isinstance(choose_candidate(view), Candidate)
-
     # --- act and record
 
     async def _act(self, action: Action, view: VaultView) -> None:
         found = diagnose(view)
         says = f"{action.says} ({found.id} {found.says})"
-        procedure = Procedure(self.world, view, self.ledger.begin(action), action.rule, says)
+        procedure = self._procedure = Procedure(self.world, view, self.ledger.begin(action), action.rule, says)
         key = action.kind, action.node
         try:
             try:
@@ -238,7 +238,7 @@ class VaultWatch:
             self._take_over(procedure)
             self.generation += 1
             self.quiet_since = self.world.clock.monotonic()
-            self.acting = self.action = None
+            self.acting = self.action = self._procedure = None
         self._publishing = asyncio.ensure_future(self.publish())  # at once: the row and its reason belong together
         self.evaluate()
 
@@ -290,10 +290,12 @@ class VaultWatch:
 
     @property
     def left_waiting(self) -> bool:
-        """The primary was last seen waiting for an acker although none is published: it has to be told before we look away."""
+        """The primary was last seen waiting for an acker although none is published, or without any order: what was begun
+        has not reached it, and it has to be told before we look away."""
         p = self.view().primary
-        lossless = p is not None and p.report is not None and p.report.order_kind is OrderKind.LOSSLESS
-        return lossless and not self.config.topology.promotable
+        if p is None or p.report is None or p.report.quarantine:
+            return False
+        return p.report.order_kind is not OrderKind.SOLO and not self.config.topology.promotable
 
     def check(self) -> None:
         """Raise what ended the clock or a poll: a watch that no longer looks must not go unnoticed."""
@@ -315,6 +317,12 @@ class VaultWatch:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _wants_failover(view: VaultView) -> bool:
+    """What would be done now, were nothing under way: not by an outdated row, nor by a stopped service."""
+    action = plan(view)
+    return action is not None and action.kind is ActionKind.FAILOVER
 
 
 def _with_notes(node: NodeView, notes: NodeView) -> NodeView:
