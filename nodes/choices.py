@@ -1,5 +1,8 @@
 """Labels and colours for the enums of replication.core, in the words of the vendor's manual. Nothing else."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -92,3 +95,40 @@ def status_label(status: str, detail: str) -> str:
     """The words of the Status column."""
     label = str(STATUS_LABELS[NodeStatus(status)])
     return label % {"detail": detail} if "%(detail)s" in label else label
+
+
+@dataclass(frozen=True)
+class FenceWords:
+    label: Any
+    armed: Any
+    missing: Any
+
+
+FENCES = {
+    "sigkill": FenceWords(
+        _("kill"),
+        _("The agent can end the database at once: what it has not acknowledged by then, it never will."),
+        _("The agent cannot end the database: it must run as the same user, or as root."),
+    ),
+    "lease": FenceWords(
+        _("lease"),
+        _("It closes itself to clients when neither a controller nor every other node vouches for it."),
+        _("It does not close itself when it is cut off: clients beside it may go on reading old data."),
+    ),
+    "kernel-lease": FenceWords(
+        _("kernel lease"),
+        _("The kernel closes the database port when the lease is over, even when the agent itself hangs."),
+        _("A hanging agent cannot close the database port. Needs root and nftables on the vault host."),
+    ),
+    "nftables-cut": FenceWords(
+        _("link cut"),
+        _("The packet filter cuts a replication link within milliseconds."),
+        _("A link to a host that vanished ends about one second later. Needs root and nftables on the vault host."),
+    ),
+    "admin-port": FenceWords(
+        _("reserved connection"),
+        _("The agent has a connection of its own, however many commits wait."),
+        _("Clients that take every connection can keep the agent from looking in; it can still end the database."),
+    ),
+}
+"""What an agent may report as armed, in the order in which it would be used. In lossless state none is needed for safety."""

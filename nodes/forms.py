@@ -145,6 +145,16 @@ class UpdateNodeForm(PopupForm):
     )
 
 
+class SwitchoverForm(PopupForm):
+    reason = forms.CharField(
+        label=_("Reason"),
+        required=False,
+        max_length=200,
+        help_text=_("Optional. It is kept with the event."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
 class ServiceSettingForm(PopupForm):
     trigger_interval = forms.FloatField(
         label=_("Trigger interval"),

@@ -7,9 +7,9 @@ from typing import Any, Final
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from nodes.choices import STATUS_LEVELS, OperationState, status_label
+from nodes.choices import STATUS_LEVELS, OperationKind, OperationState, status_label
 from nodes.models import Operation, Vault, VaultNode
-from replication.core.roles import NodeStatus, VaultState
+from replication.core.roles import IntentKind, NodeStatus, SystemRole, VaultState
 from replication.stores.topology import topology_of
 from replication.stores.wishes import RefusedWish
 
@@ -17,6 +17,13 @@ from .watch import Watch
 
 EVENTS_SHOWN: Final = 12
 RESULT_STAYS: Final = timedelta(minutes=10)
+KINDS_SHOWN: Final = (
+    OperationKind.RESYNCHRONIZE,
+    OperationKind.SWITCHOVER,
+    OperationKind.FAILOVER,
+    OperationKind.ADOPT,
+)
+"""What an operator asked for, or must not miss; the rest is in the events."""
 
 
 @dataclass
@@ -31,6 +38,13 @@ class Row:
     """The status it had when somebody still looked; "" while somebody does, or when it never had one."""
     refused: RefusedWish | None = field(default=None)
     """Why Re-synchronize Master is not possible now; filled in for a full answer only."""
+    not_master: RefusedWish | None = field(default=None)
+    """Why Make Master is not possible now; likewise."""
+
+    @property
+    def fails_back(self) -> bool:
+        """It was configured as the Primary, and another node is Master."""
+        return self.node.system_role == SystemRole.PRIMARY and not self.is_primary
 
     @property
     def facts(self) -> tuple[Any, ...]:
@@ -46,6 +60,7 @@ class Row:
             self.status,
             self.last_seen,
             self.is_primary,
+            n.not_primary,
         )
 
 
@@ -91,7 +106,8 @@ def safety_of(vault: Vault, nodes: list[VaultNode], watch: Watch) -> Safety:
         return Safety(
             "off", _("Not watched"), _("SystemHighAvailabilityService is stopped, so nothing would fail over")
         )
-    state = topology_of(vault).state
+    row = topology_of(vault)
+    state = row.state
     reason = vault.reason
     if state is VaultState.LOSSLESS:
         healthy = any(n.pk == vault.primary_id and n.status == NodeStatus.MASTER for n in nodes)
@@ -99,8 +115,16 @@ def safety_of(vault: Vault, nodes: list[VaultNode], watch: Watch) -> Safety:
     if state is VaultState.SOLO:
         return Safety("warn", _("Solo"), reason)
     if state is VaultState.CHANGING:
-        return Safety("warn", _("Failing over"), reason)
+        return Safety("warn", _changing(row.intent.kind if row.intent else IntentKind.FAILOVER), reason)
     return Safety("off", _("No primary yet"), _("add a node with system role Primary"))
+
+
+def _changing(kind: IntentKind) -> str:
+    return {
+        IntentKind.FAILOVER: _("Failing over"),
+        IntentKind.SWITCHOVER: _("Switching over"),
+        IntentKind.ADOPT: _("Asking the agents"),
+    }[kind]
 
 
 @dataclass(frozen=True)
@@ -109,6 +133,20 @@ class OperationShown:
     running: bool
     level: str
     text: str
+
+    @property
+    def title(self) -> str:
+        """A change of Master names who it makes Master; a re-synchronization may be about all nodes."""
+        node = (
+            self.operation.node if self.operation.kind in (OperationKind.SWITCHOVER, OperationKind.FAILOVER) else None
+        )
+        kind = str(self.operation.get_kind_display())
+        return _("%(kind)s to %(name)s") % {"kind": kind, "name": node.hostname} if node is not None else kind
+
+    @property
+    def measured(self) -> bool:
+        """Whether its progress is a figure; else only that it goes on is known."""
+        return self.operation.kind == OperationKind.RESYNCHRONIZE
 
 
 def is_news(finished_at: datetime | None, now: datetime) -> bool:
@@ -124,5 +162,5 @@ def operation_shown(operation: Operation | None) -> OperationShown | None:
         return OperationShown(operation, True, "ok2", operation.message)
     if not is_news(operation.finished_at, timezone.now()):
         return None
-    level = "ok" if operation.state == OperationState.SUCCEEDED else "bad"
+    level = {OperationState.SUCCEEDED.value: "ok", OperationState.CANCELLED.value: "off"}.get(operation.state, "bad")
     return OperationShown(operation, False, level, str(operation.result.get("summary", "")) or operation.message)

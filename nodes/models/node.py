@@ -61,7 +61,10 @@ class VaultNode(models.Model):
         verbose_name = _("vault node")
         verbose_name_plural = _("vault nodes")
         ordering = ["-system_role", "ordinal", "hostname"]
-        permissions = [("resynchronize_vaultnode", "Can re-synchronize vault nodes")]
+        permissions = [
+            ("resynchronize_vaultnode", "Can re-synchronize vault nodes"),
+            ("switchover_vaultnode", "Can make another vault node the Master"),
+        ]
         constraints = [
             models.UniqueConstraint(Lower("hostname"), name="node_hostname_once", condition=Q(removed_at__isnull=True)),
             models.UniqueConstraint(

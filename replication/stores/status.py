@@ -5,17 +5,23 @@ from typing import Any
 
 from django.utils import timezone
 
-from nodes.choices import status_label
-from nodes.models import AppService, ServiceLease, Vault, VaultNode
+from nodes.choices import FENCES, status_label
+from nodes.models import AppService, Operation, ServiceLease, Vault, VaultNode
+from nodes.models.operation import OPEN_STATES
 from nodes.models.service import SERVICE_NAME
 from replication.core import limits
 from replication.core.roles import NodeStatus
 
+from .inventory import hold_left
 from .topology import topology_of
 
 
 def vault_status(now: datetime | None = None) -> dict[str, Any]:
-    """{"vaults": [...]}; what nobody looks at now is "Unknown". age_seconds: since the node's last answer, or None."""
+    """{"vaults": [...]}; what nobody looks at now is "Unknown". age_seconds: since the node's last answer, or None.
+
+    operation: the open one, else the last one that ended; None when there was none. hold: None when a failover on silence is
+    not held back; `until` is None as long as the vault is not lossless. fences: of the current primary, None when not known.
+    """
     now = now or timezone.now()
     lease = ServiceLease.objects.filter(name=SERVICE_NAME).first()
     service = AppService.objects.filter(name=SERVICE_NAME).first()
@@ -26,7 +32,7 @@ def vault_status(now: datetime | None = None) -> dict[str, Any]:
     vaults = []
     for vault in Vault.objects.select_related("primary", "promotable").order_by("name"):
         row = topology_of(vault)
-        nodes = VaultNode.objects.present().filter(vault=vault).order_by("ordinal")
+        nodes = list(VaultNode.objects.present().filter(vault=vault).order_by("ordinal"))
         vaults.append(
             {
                 "name": vault.name,
@@ -35,6 +41,9 @@ def vault_status(now: datetime | None = None) -> dict[str, Any]:
                 "epoch": row.epoch,
                 "acker": vault.promotable.hostname if vault.promotable else None,
                 "reason": _reason(vault, service, live=live),
+                "operation": _operation(vault),
+                "hold": _hold(vault, now),
+                "fences": _fences(vault, nodes) if watching else None,
                 "nodes": [_node(n, answers.get(n.pk), lease_age or 0.0, watching=watching) for n in nodes],
             }
         )
@@ -47,6 +56,41 @@ def _reason(vault: Vault, service: AppService | None, *, live: bool) -> str:
     if service is None or service.started_on is None:
         return "the service is stopped"
     return vault.reason
+
+
+def _operation(vault: Vault) -> dict[str, Any] | None:
+    rows = Operation.objects.filter(vault=vault).select_related("node")
+    open_now = rows.filter(state__in=OPEN_STATES).order_by("-created_at").first()
+    shown = open_now or rows.filter(finished_at__isnull=False).order_by("-finished_at").first()
+    if shown is None:
+        return None
+    return {
+        "id": shown.pk,
+        "kind": shown.kind,
+        "state": shown.state,
+        "node": shown.node.hostname if shown.node else None,
+        "message": str(shown.result.get("summary", "")) or shown.message,
+        "finished_at": shown.finished_at.isoformat() if shown.finished_at else None,
+    }
+
+
+def _hold(vault: Vault, now: datetime) -> dict[str, Any] | None:
+    left = hold_left(vault, now)
+    if not left:
+        return None
+    running = vault.lossless_since is not None
+    return {
+        "seconds_left": round(left.total_seconds(), 1),
+        "until": (now + left).isoformat() if running else None,
+    }
+
+
+def _fences(vault: Vault, nodes: list[VaultNode]) -> dict[str, list[str]] | None:
+    primary = next((node for node in nodes if node.pk == vault.primary_id), None)
+    if primary is None or primary.report is None:
+        return None
+    armed = primary.report.get("fences") or []
+    return {"armed": list(armed), "not_armed": [name for name in FENCES if name not in armed]}
 
 
 def _node(node: VaultNode, answer: float | None, lease_age: float, *, watching: bool) -> dict[str, Any]:

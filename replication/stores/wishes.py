@@ -11,13 +11,16 @@ from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max
+from django.db.models import DateTimeField, Max
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.choices import DesiredState, OperationKind, OperationState, SystemRoleChoices
-from nodes.models import AppService, Event, Operation, Vault, VaultNode
+from nodes.models import AppService, Event, Operation, ServiceLease, Vault, VaultNode
 from nodes.models.operation import OPEN_STATES
+from nodes.models.service import SERVICE_NAME
+from replication.core import limits
 
 
 class QueueUnavailable(Exception):
@@ -212,6 +215,88 @@ def request_resynchronize(node: VaultNode, actor: Any, enqueue: Callable[[str], 
             finish_operation(operation.pk, OperationState.FAILED, {"summary": text})
         return RefusedWish("W43", text)
     return operation
+
+
+def why_not_switch_over(vault: Vault, node: VaultNode, *, watched: bool, running: bool) -> RefusedWish | None:
+    """Why this node cannot be made Master at this moment, as far as the rows tell.
+
+    watched: see `is_watched`. running: a switchover of this vault is open already.
+    """
+    name = {"name": node.hostname}
+    if not watched:
+        return RefusedWish("W50", _("SystemHighAvailabilityService is stopped, or no worker runs it: start it first."))
+    if vault.primary_id is None:
+        return RefusedWish("W51", _("The vault has no Master yet: there is nobody to take over from."))
+    if vault.primary_id == node.pk:
+        return RefusedWish("W52", _("%(name)s is the Master already.") % name)
+    if node.removed_at is not None:
+        return RefusedWish("W32", _("%(name)s has been deleted meanwhile.") % name)
+    if not node.active:
+        return RefusedWish("W53", _("%(name)s is inactive: make it active first.") % name)
+    if vault.intent is not None:
+        return RefusedWish("W54", _("A change of Master is under way: wait until it is over."))
+    if running:
+        return RefusedWish("W55", _("Another switchover is open: wait until it has ended."))
+    if node.not_primary:
+        rule, _dot, says = node.not_primary.partition(" · ")
+        text = _("%(name)s cannot become Master now: %(says)s (%(rule)s).")
+        return RefusedWish("W56", text % {**name, "says": says or rule, "rule": rule})
+    return None
+
+
+def is_watched() -> bool:
+    """Whether the service is to run and a leader has given a sign of life: else nobody would carry out a wish in time."""
+    if not AppService.objects.filter(name=SERVICE_NAME, desired_state=DesiredState.STARTED).exists():
+        return False
+    led = ServiceLease.objects.filter(name=SERVICE_NAME).exclude(holder="")
+    lease = led.annotate(database_now=Now(output_field=DateTimeField())).first()
+    return lease is not None and bool(
+        lease.renewed_at and lease.database_now - lease.renewed_at <= limits.LEASE_SILENCE
+    )
+
+
+def open_kinds(vault: Vault) -> set[str]:
+    """The kinds of operation that are queued or running on a vault."""
+    return set(Operation.objects.filter(vault=vault, state__in=OPEN_STATES).values_list("kind", flat=True))
+
+
+def request_switchover(node: VaultNode, actor: Any, *, reason: str = "") -> Operation | RefusedWish:
+    """Ask the leading service to make this node the Master while both live. It looks again itself before it touches anything.
+
+    reason: why, in the operator's words; kept with the event. Not begun within limits.SWITCHOVER_BEGIN, it fails.
+    """
+    try:
+        with transaction.atomic():
+            vault = _lock(node.vault_id)
+            found = VaultNode.objects.filter(pk=node.pk).first()
+            if found is None:
+                return RefusedWish("W32", _("%(name)s has been deleted meanwhile.") % {"name": node.hostname})
+            running = OperationKind.SWITCHOVER in open_kinds(vault)
+            if refused := why_not_switch_over(vault, found, watched=is_watched(), running=running):
+                return refused
+            operation = Operation.objects.create(
+                kind=OperationKind.SWITCHOVER,
+                vault=vault,
+                node=found,
+                requested_by=actor,
+                message=_("waiting for the service"),
+                arguments={"reason": reason} if reason else {},
+            )
+            text = _("Make Master requested")
+            _event(vault, found, actor, f"{text}: {reason[:500]}" if reason else text)
+            return operation
+    except IntegrityError:
+        return RefusedWish("W55", _("Another switchover is open: wait until it has ended."))
+
+
+def clear_silence_hold(vault: Vault, actor: Any) -> None:
+    """Let the next failover on silence happen at once. Saying it again changes nothing and is no event."""
+    with transaction.atomic():
+        locked = _lock(vault.pk)
+        held = Vault.objects.filter(pk=vault.pk, silence_failover_at__isnull=False)
+        if held.update(silence_failover_at=None, silence_hold_seconds=0):
+            text = _("the hold after the last failover on silence was cleared")
+            Event.objects.create(vault=locked, epoch=locked.epoch, text=text, actor=_name(actor))
 
 
 def finish_operation(operation_id: str, state: OperationState, result: dict[str, Any]) -> bool:

@@ -83,7 +83,7 @@
   let openMenus = [];
   document.body.addEventListener("htmx:beforeSwap", (event) => {
     if (event.detail.target.id === "live")
-      openMenus = [...document.querySelectorAll("details.menu[open] > summary")].map((summary) => summary.id);
+      openMenus = [...document.querySelectorAll("details:is(.menu, .keep)[open] > summary")].map((summary) => summary.id);
   });
   function reopenMenus() {
     for (const id of openMenus) {

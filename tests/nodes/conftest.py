@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -118,6 +118,18 @@ def enter() -> Callable[..., Client]:
         return client
 
     return log_in
+
+
+@pytest.fixture
+def held(pair: tuple[VaultNode, VaultNode]) -> datetime:
+    """A failover on silence happened half a minute ago; answers until when the next one is held back."""
+    now = timezone.now()
+    Vault.objects.update(
+        silence_failover_at=now - timedelta(seconds=30),
+        silence_hold_seconds=60,
+        lossless_since=now - timedelta(seconds=20),
+    )
+    return now + timedelta(seconds=40)
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from nodes.models import AppService, Event, Operation, VaultNode
+from nodes.models import AppService, Event, Operation, Vault, VaultNode
 
 Pair = tuple[VaultNode, VaultNode]
 VAULT, SERVICES, HOSTS = "/admin/nodes/vaultnode/", "/admin/nodes/appservice/", "/admin/nodes/applicationnode/"
@@ -26,6 +27,8 @@ DOORS = (
     Door("change_vaultnode", VAULT + "{node}/change/", VAULT),
     Door("delete_vaultnode", VAULT + "{node}/delete/", VAULT),
     Door("resynchronize_vaultnode", VAULT + "{node}/resynchronize/", VAULT),
+    Door("switchover_vaultnode", VAULT + "{node}/switchover/", VAULT),
+    Door("change_vaultnode", VAULT + "hold/clear/", VAULT),
     Door("start_stop_appservice", SERVICES + "{service}/start/", SERVICES),
     Door("start_stop_appservice", SERVICES + "{service}/stop/", SERVICES),
     Door("run_appservice", SERVICES + "{service}/run/", SERVICES),
@@ -35,7 +38,7 @@ PERMISSIONS = sorted({door.permission for door in DOORS})
 
 
 @pytest.fixture
-def address(pair: Pair, service: AppService) -> Callable[[Door], str]:
+def address(pair: Pair, service: AppService, held: datetime) -> Callable[[Door], str]:
     return lambda door: door.address.format(node=pair[1].pk, service=service.pk)
 
 
@@ -43,6 +46,7 @@ def state() -> tuple[object, ...]:
     return (
         list(VaultNode.objects.values_list("pk", "active", "removed_at")),
         list(AppService.objects.values_list("desired_state", "run_requested_at", "trigger_interval")),
+        list(Vault.objects.values_list("silence_failover_at", "silence_hold_seconds")),
         Event.objects.count(),
         Operation.objects.count(),
     )

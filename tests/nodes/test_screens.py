@@ -277,7 +277,11 @@ class TestMarkup:
         """Rows written past the form: by a restored database, by an agent's error text, by a colleague's name."""
         lead()
         VaultNode.objects.filter(pk=pair[1].pk).update(
-            hostname=self.EVIL, status=NodeStatus.ERROR, status_detail=self.EVIL, current_role=self.EVIL[:20]
+            hostname=self.EVIL,
+            status=NodeStatus.ERROR,
+            status_detail=self.EVIL,
+            current_role=self.EVIL[:20],
+            not_primary=f"R50 · {self.EVIL}",
         )
         Vault.objects.update(reason=self.EVIL)
         User.objects.filter(pk=administrator.pk).update(username=self.EVIL)
@@ -292,7 +296,7 @@ class TestMarkup:
             finished_at=timezone.now(), result={"summary": self.EVIL},
         )  # fmt: skip
         client = admin if partial else plain
-        dialogs = [f"{VAULT}{pair[1].pk}/{name}/" for name in ("change", "delete", "resynchronize")]
+        dialogs = [f"{VAULT}{pair[1].pk}/{name}/" for name in ("change", "delete", "resynchronize", "switchover")]
         setting = f"{SERVICES}{AppService.objects.get().pk}/setting/"
         for address in (*SCREENS, *dialogs, setting):
             text = shown(client, address)

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from nodes.models import AppService, ServiceLease, Vault, VaultNode
+from nodes.models import AppService, Operation, ServiceLease, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
 from replication.core import limits
 from replication.core.roles import NodeStatus
@@ -31,7 +31,8 @@ def watched(vault: Vault) -> None:
     acquire(SERVICE_NAME, holder("one"), answers={A: 0.1, B: 0.3})
     AppService.objects.filter(name=SERVICE_NAME).update(started_on=timezone.now())
     Vault.objects.filter(pk=vault.pk).update(epoch=7, primary=A, promotable=B, reason="every write is also on b")
-    VaultNode.objects.filter(pk=A).update(status=NodeStatus.MASTER, current_role="Primary-1")
+    report = {"fences": ["sigkill"]}
+    VaultNode.objects.filter(pk=A).update(status=NodeStatus.MASTER, current_role="Primary-1", report=report)
     VaultNode.objects.filter(pk=B).update(status=NodeStatus.CATCHING_UP, status_detail="7 s", current_role="Fallback-1")
 
 
@@ -49,6 +50,9 @@ def test_the_agreed_structure(vault: Vault) -> None:
         "epoch": 7,
         "acker": "b.example",
         "reason": "every write is also on b",
+        "operation": None,
+        "hold": None,
+        "fences": {"armed": ["sigkill"], "not_armed": ["lease", "kernel-lease", "nftables-cut", "admin-port"]},
     }
     a, b = seen["nodes"]
     assert 0.1 <= a.pop("age_seconds") < 60
@@ -74,6 +78,7 @@ def test_what_nobody_looks_at_is_unknown(vault: Vault) -> None:
     seen = seen_of_it(later)
     assert {n["status"] for n in seen["nodes"]} == {"Unknown"}
     assert {n["age_seconds"] for n in seen["nodes"]} == {None}
+    assert seen["fences"] is None
     assert "no service worker runs" in seen["reason"]
 
 
@@ -96,6 +101,42 @@ def test_the_structure_is_plain_json(vault: Vault) -> None:
     out = StringIO()
     call_command("vault_status", "--json", stdout=out)
     assert "Tested vault" in {v["name"] for v in json.loads(out.getvalue())["vaults"]}
+
+
+def test_an_open_operation_comes_before_one_that_ended(vault: Vault) -> None:
+    watched(vault)
+    now = timezone.now()
+    Operation.objects.create(kind="switchover", vault=vault, node_id=B, state="running", message="it catches up")
+    Operation.objects.create(kind="failover", vault=vault, state="failed", finished_at=now, result={"summary": "no"})
+    seen = seen_of_it()["operation"]
+    assert (seen["kind"], seen["state"], seen["node"]) == ("switchover", "running", "b.example")
+    assert (seen["message"], seen["finished_at"]) == ("it catches up", None)
+    Operation.objects.filter(state="running").delete()
+    seen = seen_of_it()["operation"]
+    assert (seen["kind"], seen["state"], seen["message"]) == ("failover", "failed", "no")
+    assert seen["finished_at"] == now.isoformat()
+
+
+def test_a_hold_is_told_with_its_end(vault: Vault) -> None:
+    watched(vault)
+    now = timezone.now()
+    Vault.objects.filter(pk=vault.pk).update(
+        silence_failover_at=now, silence_hold_seconds=60, lossless_since=now - timedelta(seconds=20)
+    )
+    assert seen_of_it(now)["hold"] == {"seconds_left": 40.0, "until": (now + timedelta(seconds=40)).isoformat()}
+    Vault.objects.filter(pk=vault.pk).update(lossless_since=None)
+    assert seen_of_it(now)["hold"] == {"seconds_left": 60.0, "until": None}
+
+
+def test_the_shell_reads_the_same_in_sentences(vault: Vault) -> None:
+    watched(vault)
+    Operation.objects.create(kind="switchover", vault=vault, node_id=B, state="running", message="it catches up")
+    Vault.objects.filter(pk=vault.pk).update(silence_failover_at=timezone.now(), silence_hold_seconds=60)
+    out = StringIO()
+    call_command("vault_status", stdout=out)
+    assert "switchover (b.example) running: it catches up" in out.getvalue()
+    assert "a failover on silence is held back until it is lossless again, and for the time after" in out.getvalue()
+    assert "fences armed on a.example: sigkill; not armed: lease, kernel-lease" in out.getvalue()
 
 
 def test_this_host_registers_itself_once(thread: DatabaseThread, vault: Vault) -> None:

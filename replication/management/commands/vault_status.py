@@ -21,7 +21,21 @@ class Command(BaseCommand):
             return
         for vault in status["vaults"]:
             self.stdout.write(f"{vault['name']}: {vault['state']}, epoch {vault['epoch']}: {vault['reason']}")
+            self._guards(vault)
             for node in vault["nodes"]:
                 age = "never answered" if node["age_seconds"] is None else f"{node['age_seconds']:.1f} s ago"
                 role = node["current_role"] or node["system_role"]
                 self.stdout.write(f"  {node['hostname']:<24} {node['ip']:<16} {role:<12} {node['status']:<24} {age}")
+
+    def _guards(self, vault: dict[str, Any]) -> None:
+        """What goes on, and what is held back or armed: only what there is to say."""
+        if operation := vault["operation"]:
+            on = f" ({operation['node']})" if operation["node"] else ""
+            said = f": {operation['message']}" if operation["message"] else ""
+            self.stdout.write(f"  {operation['kind']}{on} {operation['state']}{said}")
+        if hold := vault["hold"]:
+            until = f"until {hold['until']}" if hold["until"] else "until it is lossless again, and for the time after"
+            self.stdout.write(f"  a failover on silence is held back {until} ({hold['seconds_left']:g} s left)")
+        if fences := vault["fences"]:
+            missing = f"; not armed: {', '.join(fences['not_armed'])}" if fences["not_armed"] else ""
+            self.stdout.write(f"  fences armed on {vault['primary']}: {', '.join(fences['armed']) or 'none'}{missing}")
