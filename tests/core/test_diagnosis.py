@@ -7,7 +7,9 @@ import pytest
 
 from replication.core import limits
 from replication.core.diagnosis import (
+    BY_SILENCE,
     RULES,
+    Rule,
     Verdict,
     acker_dead,
     acker_missing,
@@ -17,12 +19,14 @@ from replication.core.diagnosis import (
     in_doubt,
     not_waiting,
 )
+from replication.core.plan import plan
 from replication.core.roles import OrderKind, ProcessState, Witness
 from replication.core.view import NodeView, VaultView
 from tests.builders import LONG, SECOND, id_of, node, primary, vault
 
 MOMENT = timedelta(milliseconds=100)
 DEAF = {"db": {"heard_age": LONG.total_seconds()}}
+NO_SPACE = "No space left on device"
 CUT_OFF = {"db": {"heard_age": LONG.total_seconds(), "receiver": "Connecting"}}
 
 CASES = [
@@ -60,6 +64,54 @@ CASES = [
         vault(primary(says={"process": ProcessState.STARTING}, witness=Witness.REFUSED), node("b")),
         "D25",
         id="a starting database is waited for",
+    ),
+    pytest.param(
+        vault(primary(says={"disk_error": NO_SPACE}), node("b")),
+        "D15",
+        id="its agent says that the disk takes no writes",
+    ),
+    pytest.param(
+        vault(primary(says={"disk_error": NO_SPACE, "process": ProcessState.HUNG}), node("b")),
+        "D15",
+        id="it hangs on a disk that takes no writes: no second opinion is needed",
+    ),
+    pytest.param(
+        vault(primary(says={"disk_error": NO_SPACE, "process": ProcessState.STARTING}), node("b")),
+        "D25",
+        id="a start is waited for, whatever the disk said before",
+    ),
+    pytest.param(
+        vault(primary(silent=MOMENT, says={"disk_error": NO_SPACE}), node("b")),
+        "D50",
+        id="old news of a disk are no news",
+    ),
+    pytest.param(
+        vault(primary(says={"closed_by_lease": True, "db": {"read_only": True}}), node("b")),
+        "D27",
+        id="it closed itself, which is nobody's hand",
+    ),
+    pytest.param(vault(primary(says={"db": {"read_only": True}}), node("b")), "D28", id="an operator set it read-only"),
+    pytest.param(
+        vault(primary(says={"db": {"read_only": True, "connections": 300}}), node("b")),
+        "D28",
+        id="read-only by hand comes before a full table",
+    ),
+    pytest.param(
+        vault(primary(says={"db": {"read_only": True}, "verb": "open"}), node("b")),
+        "D30",
+        id="read-only because it is being opened",
+    ),
+    pytest.param(
+        vault(node("a", says={"db": {"source": ""}}), node("b")),
+        "D30",
+        id="read-only because it was never told to open",
+    ),
+    pytest.param(vault(primary(says={"db": {"connections": 300}}), node("b")), "D29", id="every connection is taken"),
+    pytest.param(vault(primary(says={"db": {"connections": 299}}), node("b")), "D30", id="one connection is left"),
+    pytest.param(
+        vault(primary(says={"db": {"connections": 0, "connections_max": 0}}), node("b")),
+        "D30",
+        id="the size of the table is not known",
     ),
     pytest.param(vault(), "D30", id="the primary answers"),
     pytest.param(vault(primary(witness=Witness.SILENT), node("b")), "D30", id="its own good word beats an old witness"),
@@ -134,6 +186,19 @@ def test_the_last_rule_always_holds_and_never_promotes() -> None:
     last = RULES[-1]
     assert all(last.holds(case.values[0]) for case in CASES)
     assert last.verdict is Verdict.UNCLEAR
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.verdict is Verdict.PRIMARY_LOST], ids=lambda r: r.id)
+def test_silence_is_told_apart_from_the_word_of_an_agent(rule: Rule) -> None:
+    """Anti-flapping holds back only what rests on silence: never what the primary's own agent says."""
+    assert (rule.id in BY_SILENCE) == ("own agent" not in rule.says)
+
+
+@pytest.mark.parametrize("says", [{"db": {"read_only": True}}, {"db": {"connections": 300}}, {"closed_by_lease": True}])
+def test_maintenance_full_tables_and_closed_primaries_are_no_failure(says: dict[str, object]) -> None:
+    view = vault(primary(says=says), node("b"))
+    assert diagnose(view).verdict is Verdict.WAIT
+    assert plan(view) is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from replication.procedures.controller.failover import FENCE_PATIENCE
 from replication.procedures.controller.heartbeat import PACE
 from replication.procedures.controller.sight import REFUSED_PAUSE
 from replication.procedures.controller.watch import URGENT_RETRY
+from replication.procedures.vault.primary import CLOSE_TRIES
 from tests.builders import topology
 
 TIMING = Path(__file__).parents[2] / "docs" / "design" / "timing.md"
@@ -33,7 +34,9 @@ def test_silence_is_at_least_three_hellos() -> None:
     "interval", [l.HELLO_INTERVAL_MIN, l.HELLO_INTERVAL, timedelta(seconds=7), l.HELLO_INTERVAL_MAX]
 )
 def test_silence_grows_with_the_trigger_interval(interval: timedelta) -> None:
-    view = view_of(VaultConfig(topology=topology()), (), Snapshot(interval=interval), timedelta())
+    view = view_of(
+        VaultConfig(topology=topology()), (), Snapshot(interval=interval), acker_missing_for=timedelta(), high_water=0
+    )
     assert view.thresholds.silence >= 3 * interval
     assert view.thresholds.silence >= l.SILENCE_LIMIT
 
@@ -95,6 +98,31 @@ def test_a_failover_does_not_wait_long_for_its_fence() -> None:
 
 def test_the_gap_is_larger_than_what_an_acker_may_be_behind() -> None:
     assert l.GTID_GAP > 100 * l.ACKER_MAX_BEHIND
+
+
+def test_a_primary_is_renewed_twice_before_its_agent_begins_to_ask_the_others() -> None:
+    assert l.PRIMARY_LEASE - l.PRIMARY_LEASE_MARGIN >= 2 * l.LEASE_RENEWAL
+    assert l.PRIMARY_LEASE > l.LEADER_LEASE + l.LEASE_RENEWAL, "a hand-over of the leadership closes no primary"
+    assert l.GRANT_DEADLINE < l.PRIMARY_LEASE_MARGIN < l.GRANT, "asked, and answered, before it is over"
+
+
+def test_a_switchover_is_shorter_than_a_client_waits() -> None:
+    assert max(CLOSE_TRIES) < l.CLOSE_DEADLINE
+    assert sum(CLOSE_TRIES, timedelta()) < l.CLOSE_DEADLINE, "the agent gives up by itself, and says why"
+    assert l.PROOF_DEADLINE <= l.CLOSE_DEADLINE < l.STEP_DEADLINE
+    assert l.SWITCHOVER_MAX_TRANSACTION <= l.CLOSE_DEADLINE, "what may be open is over, or ended, by then"
+
+
+def test_a_switchover_that_has_not_begun_is_over_before_its_operation_would_be() -> None:
+    assert 2 * l.HELLO_INTERVAL < l.SWITCHOVER_BEGIN < l.OPERATION_DEADLINE
+
+
+def test_an_operation_outlives_the_longest_step_and_its_retries() -> None:
+    assert l.OPERATION_DEADLINE > l.START_DEADLINE + l.DRAIN_DEADLINE + 2 * l.RETRY_MAX
+
+
+def test_the_hold_after_a_failover_on_silence_grows_and_is_forgotten() -> None:
+    assert 10 * l.SILENCE_LIMIT < l.SILENCE_HOLD < l.SILENCE_HOLD_MAX < l.SILENCE_HOLD_FORGET
 
 
 def test_every_figure_is_explained() -> None:

@@ -1,22 +1,35 @@
 """What to do next: every rule of the plan, what a stopped service still does, and what an open intent forbids."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from replication.core import limits
 from replication.core.plan import RULES, ActionKind, needs_follow, plan
-from replication.core.roles import OrderKind, ProcessState, Witness
-from replication.core.view import NodeView, VaultView
+from replication.core.roles import IntentKind, OrderKind, ProcessState, SystemRole, Witness
+from replication.core.view import NodeView, SwitchoverWish, VaultView
 from tests.builders import LONG, id_of, intent, node, primary, report, vault
 
 SOLO, LOSSLESS = OrderKind.SOLO, OrderKind.LOSSLESS
 DEAF = {"db": {"heard_age": LONG.total_seconds()}}
 DEAD = {"process": ProcessState.DEAD}
+LATE = {"db": {"gtid_io_pos": "0-1-98"}}
 FAR = {"db": {"gtid_io_pos": "0-1-1", "gtid_slave_pos": "0-1-1"}}
 NEVER_PRIMARY = {"order": OrderKind.NONE, "db": {"source": ""}, "primary_order_kind": OrderKind.NONE}
 HOST_DIED = primary(silent=LONG, witness=Witness.SILENT)
 OPEN_INTENT = intent("b", "a")
+
+
+def switching(*nodes: NodeView, **changes: object) -> VaultView:
+    """A switchover from "a" to "b" that nobody has finished."""
+    return vault(*nodes, intent=replace(OPEN_INTENT, kind=IntentKind.SWITCHOVER), may_ack={"b"}, **changes)
+
+
+ADOPTION = replace(intent("b", "a", "a", "b"), kind=IntentKind.ADOPT, target="", entitled="")
+CLOSED = node("a", says={"primary_order_kind": LOSSLESS, "primary_order_epoch": 5, "db": {"source": ""}})
+WISH = SwitchoverWish(operation="wish", node=id_of("b"))
+NO_SPACE = {"disk_error": "No space left on device"}
 
 
 def begun(*nodes: NodeView, **changes: object) -> VaultView:
@@ -62,6 +75,100 @@ CASES = [
     pytest.param(begun(primary(), node("b", silent=timedelta(seconds=0.1))), None, None, id="it may only be late"),
     pytest.param(begun(HOST_DIED, node("b", silent=LONG)), None, None, id="nobody is there"),
     pytest.param(begun(primary(says={"quarantine": "extra"}), node("b", silent=LONG)), None, None, id="nobody may"),
+    pytest.param(
+        begun(primary(says=NO_SPACE), node("b", blocked=True)),
+        None,
+        None,
+        id="a try failed, and the old one's disk takes no writes: again soon",
+    ),
+    # A switchover.
+    pytest.param(vault(switchover=WISH), "P35", "b", id="an operator wants another Master"),
+    pytest.param(
+        vault(primary(says=DEAD), node("b"), switchover=WISH),
+        "P30",
+        "b",
+        id="wanted, but the primary is lost: failover",
+    ),
+    pytest.param(switching(CLOSED, node("b")), "P15", "a", id="switching, both live: give it back"),
+    pytest.param(
+        switching(CLOSED, node("b", silent=timedelta(seconds=0.1))), "P15", "a", id="giving back needs no target"
+    ),
+    pytest.param(
+        switching(replace(CLOSED, blocked=True), node("b")),
+        None,
+        None,
+        id="giving back failed a moment ago: again soon",
+    ),
+    pytest.param(
+        switching(node("a", says=DEAD), node("b")), "P10", "b", id="switching, and the old primary died: finish"
+    ),
+    pytest.param(
+        switching(node("a", never=True, silence=timedelta(seconds=0.1)), node("b")),
+        None,
+        None,
+        id="switching, and a new leader has not heard the old primary yet: nobody is killed for that",
+    ),
+    pytest.param(
+        switching(node("a", silent=LONG), node("b")), "P10", "b", id="switching, and the old primary is silent: finish"
+    ),
+    pytest.param(
+        switching(node("a", says={**NO_SPACE, "db": {"source": ""}}), node("b")),
+        "P10",
+        "b",
+        id="switching, and the old primary's disk takes no writes: finish",
+    ),
+    pytest.param(
+        switching(node("a", says=DEAD), node("b", says={"tainted": True})),
+        "P15",
+        "a",
+        id="switching, the old primary died and the target is of no use: it comes back",
+    ),
+    # The row is out of date.
+    pytest.param(vault(epoch=4), "P05", "a", id="an agent has promised a higher epoch than the row has"),
+    pytest.param(vault(high_water=6), "P05", "a", id="this host has seen a higher epoch than the row has"),
+    pytest.param(
+        vault(HOST_DIED, node("b", says=DEAF), high_water=6), "P05", "a", id="out of date: no failover by such a row"
+    ),
+    pytest.param(begun(CLOSED, node("b"), high_water=6), "P05", "a", id="out of date: nor the end of one"),
+    pytest.param(
+        vault(
+            node("a", says={"db": {"source": "b"}}),
+            node("b", says={"order": SOLO, "db": {"source": ""}}),
+            solo=True,
+        ),
+        "P05",
+        "a",
+        id="the recorded primary follows another one",
+    ),
+    pytest.param(
+        vault(primary(), node("b", says={"vault": "9" * 32, "epoch": 900})),
+        None,
+        None,
+        id="the epochs of another vault mean nothing here",
+    ),
+    pytest.param(vault(primary(), node("b"), intent=ADOPTION), "P05", "a", id="adopting, and everybody answers"),
+    pytest.param(vault(primary(), node("b", silent=LONG), intent=ADOPTION), None, None, id="adopting: who is missing?"),
+    pytest.param(
+        vault(primary(), node("b", silent=LONG, removed=True, active=False), intent=ADOPTION),
+        "P05",
+        "a",
+        id="adopting: the missing one was deleted, so a person named it dead",
+    ),
+    pytest.param(
+        vault(primary(), node("b"), node("c", never=True), intent=ADOPTION),
+        None,
+        None,
+        id="adopting: one that was added since has to be heard as well",
+    ),
+    pytest.param(
+        vault(
+            primary(), node("b"), node("c", joined=False, says={"vault": "", "node": "", "epoch": 0}), intent=ADOPTION
+        ),
+        "P05",
+        "a",
+        id="adopting: one that never was a member has nothing to say",
+    ),
+    pytest.param(vault(primary(), node("b", blocked=True), intent=ADOPTION), None, None, id="adopting: again soon"),
     # No primary yet.
     pytest.param(
         vault(node("a", says=NEVER_PRIMARY), node("b", says=NEVER_PRIMARY), primary="", promotable=""),
@@ -174,6 +281,18 @@ CASES = [
         vault(node("a", says={"process": ProcessState.STARTING}), node("b"), solo=True), None, None, id="it is starting"
     ),
     pytest.param(
+        vault(node("a", says={"vault": "", "node": "", "db": {"source": ""}}), node("b"), solo=True),
+        None,
+        None,
+        id="its agent forgot the vault that the fallback remembers: an empty one must not open",
+    ),
+    pytest.param(
+        vault(node("a", says={"vault": "", "node": "", "db": {"source": ""}}), primary="a", promotable=""),
+        "P60",
+        "a",
+        id="nobody has joined yet: the first order was lost on its way",
+    ),
+    pytest.param(
         vault(node("a", says={"quarantine": "extra", "db": {"source": ""}}), node("b"), solo=True),
         None,
         None,
@@ -252,7 +371,8 @@ def test_the_table_is_well_formed() -> None:
 
 
 def test_an_open_intent_comes_before_everything() -> None:
-    first, second, *others = RULES
+    adopt, first, second, *others = RULES
+    assert adopt.kind is ActionKind.ADOPT, "and the word of the agents before that"
     assert {first.kind, second.kind} == {ActionKind.FINISH, ActionKind.ROLL_BACK}
     for case in CASES:
         view: VaultView = case.values[0]
@@ -284,6 +404,51 @@ def test_a_stopped_service_does_nothing_by_itself(rule: object) -> None:
 )
 def test_a_stopped_service_carries_out_wishes(name: str, view: VaultView) -> None:
     assert plan(view) is not None, name
+
+
+def test_a_row_that_is_out_of_date_is_used_for_nothing_else() -> None:
+    for case in CASES:
+        view: VaultView = replace(case.values[0], high_water=99)
+        assert [rule.id for rule in RULES if rule.pick(view) is not None] in ([], ["P05"]), case.id
+
+
+def test_an_action_goes_on_with_the_operation_of_its_wish_or_its_intent() -> None:
+    wished = plan(vault(switchover=WISH))
+    assert wished is not None
+    assert wished.operation == "wish"
+    back = plan(vault(CLOSED, node("b"), intent=replace(OPEN_INTENT, kind=IntentKind.SWITCHOVER, operation="wish")))
+    assert back is not None
+    assert (back.kind, back.operation) == (ActionKind.ROLL_BACK, "wish")
+    fresh = plan(vault(primary(says=DEAD), node("b")))
+    assert fresh is not None
+    assert fresh.operation == ""
+
+
+SOLO_PRIMARY = primary(solo=True)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "name"),
+    [
+        pytest.param((node("b", says=LATE), node("c")), "c", id="who has received most"),
+        pytest.param((node("b"), node("c", system_role=SystemRole.PRIMARY)), "c", id="as much: the configured Primary"),
+        pytest.param((node("c", ordinal=2), node("b", ordinal=3)), "c", id="as much: who was added first"),
+        pytest.param(
+            (node("b"), node("c", system_role=SystemRole.PRIMARY, says=LATE)), "b", id="received counts most of all"
+        ),
+        pytest.param(
+            (node("b", says={"disk_error": "x"}), node("c", says=LATE)), "c", id="not one with a failing disk"
+        ),
+        pytest.param((node("b", locked_out=True), node("c", says=LATE)), "c", id="not one that is locked out"),
+    ],
+)
+def test_the_next_acker(nodes: tuple[NodeView, ...], name: str) -> None:
+    action = plan(vault(SOLO_PRIMARY, *nodes, solo=True, running=True))
+    assert action is not None
+    if action.rule == "P70":  # who was locked out follows first
+        action = plan(vault(SOLO_PRIMARY, *(replace(n, blocked=n.locked_out) for n in nodes), solo=True))
+    assert action is not None
+    assert (action.rule, action.node) == ("P80", id_of(name))
 
 
 A = primary()

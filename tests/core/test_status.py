@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from replication.core.roles import NodeStatus, OrderKind, ProcessState, VaultState, Witness
+from replication.core.roles import IntentKind, NodeStatus, OrderKind, ProcessState, VaultState, Witness
 from replication.core.status import current_roles, node_status, vault_reason
 from replication.core.view import NodeView, VaultView
 from tests.builders import LONG, id_of, intent, node, primary, topology, vault
@@ -13,7 +13,12 @@ from tests.builders import LONG, id_of, intent, node, primary, topology, vault
 S = NodeStatus
 STATUSES = [
     pytest.param(primary(), S.MASTER, "", id="the open primary"),
-    pytest.param(primary(says={"db": {"read_only": True}}), S.MASTER_CLOSED, "", id="the closed primary"),
+    pytest.param(node("a", says={"db": {"source": ""}}), S.MASTER_CLOSED, "", id="the closed primary"),
+    pytest.param(primary(says={"db": {"read_only": True}}), S.MASTER_READ_ONLY, "", id="closed by hand"),
+    pytest.param(primary(says={"closed_by_lease": True, "db": {"read_only": True}}), S.MASTER_FENCED, "", id="it closed itself"),
+    pytest.param(primary(says={"db": {"connections": 300}}), S.MASTER_FULL, "300 of 300", id="no connection is left"),
+    pytest.param(primary(says={"disk_error": "No space left on device"}), S.DISK_ERROR, "No space left on device", id="its disk is full"),
+    pytest.param(node("b", says={"disk_error": "Read-only file system"}), S.DISK_ERROR, "Read-only file system", id="a fallback's disk failed"),
     pytest.param(primary(says={"process": ProcessState.DEAD}), S.DATABASE_DOWN, "dead", id="its database died"),
     pytest.param(node("b"), S.WAITING, "", id="a fallback in step"),
     pytest.param(node("b", says={"db": {"seconds_behind": 7.4}}), S.CATCHING_UP, "7 s", id="seconds behind"),
@@ -80,6 +85,7 @@ def test_the_state_of_a_vault(row: dict[str, object], state: VaultState) -> None
     assert topology(**row).state is state
 
 
+ADOPTING = replace(intent("b", "a", "a", "b"), kind=IntentKind.ADOPT, target="", entitled="")
 LOST = primary(silent=LONG, witness=Witness.SILENT)
 DEAF = {"db": {"heard_age": 20.0}}
 
@@ -93,6 +99,35 @@ DEAF = {"db": {"heard_age": 20.0}}
         pytest.param(vault(LOST, node("b", says=DEAF)), "no replica hears it", id="lost, and about to be replaced"),
         pytest.param(
             vault(LOST, node("b", says=DEAF), solo=True), "nobody is promoted: the vault is solo", id="lost while solo"
+        ),
+        pytest.param(
+            vault(intent=replace(intent(), kind=IntentKind.SWITCHOVER)), "a switchover is under way", id="switching"
+        ),
+        pytest.param(
+            vault(primary(), node("b", silent=LONG), intent=ADOPTING),
+            "waits for b.example: start its agent, or delete it",
+            id="adopting, and somebody is missing",
+        ),
+        pytest.param(vault(intent=ADOPTING), "every agent is asked who the Master is", id="adopting"),
+        pytest.param(
+            vault(epoch=4), "the metadata database is older than what the agents", id="the row is out of date"
+        ),
+        pytest.param(vault(high_water=6), "the metadata database is older", id="this host knows a later epoch"),
+        pytest.param(
+            vault(primary(says={"disk_error": "No space left on device"}), node("b")),
+            "its disk takes no writes",
+            id="its disk is full",
+        ),
+        pytest.param(
+            vault(primary(says={"db": {"read_only": True}}), node("b")), "maintenance, not a failure", id="by hand"
+        ),
+        pytest.param(
+            vault(primary(says={"db": {"connections": 300}}), node("b")), "its connection table is full", id="full"
+        ),
+        pytest.param(
+            vault(LOST, node("b", says=DEAF), silence_hold=timedelta(seconds=41)),
+            "another one is held back for 41 s more",
+            id="lost, and held back after the last one",
         ),
         pytest.param(vault(solo=True, running=False), "the service is stopped", id="stopped"),
         pytest.param(vault(primary(solo=True), solo=True), "there is no fallback", id="alone"),
