@@ -55,6 +55,7 @@ def _init(options: argparse.Namespace) -> int:
             pki=options.pki,
             buffer_pool=options.buffer_pool,
             cut=options.cut,
+            kernel_lease=options.kernel_lease,
             mariadbd=options.mariadbd,
             install_db=options.install_db,
             client_database=options.client_database,
@@ -108,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--buffer-pool", default=settings.DEFAULT_BUFFER_POOL, help="of InnoDB (%(default)s)")
     new.add_argument(
         "--cut", choices=["auto", "none"], default="auto", help="use nftables to reject traffic to a revoked primary"
+    )
+    new.add_argument(
+        "--kernel-lease",
+        action="store_true",
+        help="let the kernel shut a lossless primary's port when its agent is dead",
     )
     new.add_argument("--mariadbd", default="", help="path, when it is not in the usual place")
     new.add_argument("--install-db", default="", help="path of mariadb-install-db, when it is not in the usual place")

@@ -69,7 +69,10 @@ class AgentConfig:
     buffer_pool: str = DEFAULT_BUFFER_POOL
     """innodb_buffer_pool_size as MariaDB reads it: bytes, or with K, M or G."""
     cut: Literal["auto", "none"] = "auto"
-    """Whether to reject traffic to a revoked primary with nftables; "auto" when this user may and it works."""
+    """Whether to reject traffic to a revoked primary, and to a primary whose lease is over, with nftables; "auto" when this
+    user may and it works."""
+    kernel_lease: bool = False
+    """Whether the kernel shuts a lossless primary's port when the agent does not renew it: also when only the agent died."""
     mariadbd: str = "/usr/sbin/mariadbd"
     install_db: str = "/usr/bin/mariadb-install-db"
 
@@ -92,6 +95,8 @@ class AgentConfig:
             raise ConfigError(f"buffer pool {self.buffer_pool!r} must be a size such as 128M or 4G")
         if self.cut not in ("auto", "none"):
             raise ConfigError(f'cut {self.cut!r} must be "auto" or "none"')
+        if self.kernel_lease and self.cut == "none":
+            raise ConfigError("a kernel lease needs nftables: it cannot be had together with cut none")
 
     @property
     def config_file(self) -> Path:
@@ -208,7 +213,7 @@ def load(home: Path) -> AgentConfig:
 
 def _checked(content: dict[str, Any]) -> dict[str, Any]:
     kinds: dict[str, type] = {
-        field.name: int if field.name in ("port", "database_port") else str
+        field.name: {"port": int, "database_port": int, "kernel_lease": bool}.get(field.name, str)
         for field in fields(AgentConfig)
         if field.name not in ("home", "client")
     }
@@ -218,7 +223,8 @@ def _checked(content: dict[str, Any]) -> dict[str, Any]:
         if name not in kinds:
             raise ConfigError(f"there is no setting {name!r}")
         if not isinstance(value, kinds[name]):
-            raise ConfigError(f"{name} must be a {'number' if kinds[name] is int else 'text'}")
+            wanted = {int: "a number", bool: "true or false", str: "a text"}
+            raise ConfigError(f"{name} must be {wanted[kinds[name]]}")
     for name in ("agent_id", "hostname", "ip"):
         if name not in content:
             raise ConfigError(f"{name} is missing")

@@ -1,7 +1,7 @@
 """The vault agent: wires the verbs to the real mariadbd, keeps it running in its role, and says how it is.
 
 Threads: the loop watches and answers; one thread looks at the database; one carries out verbs; a fence has its own, so that
-it never waits behind a statement that hangs.
+it never waits behind a statement that hangs; so has a primary's lease; one tries the disk.
 """
 
 import asyncio
@@ -9,9 +9,10 @@ import contextlib
 import logging
 import secrets
 import shutil
+import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -22,9 +23,13 @@ from replication import certificates
 from replication.agent.address import address_kind
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession
+from replication.agent.disk import DiskProbe
 from replication.agent.errors import CannotStart
-from replication.agent.firewall import NftCut
+from replication.agent.fence import FenceLane
+from replication.agent.firewall import NftCut, why_no_nftables
+from replication.agent.lease import PrimaryLease
 from replication.agent.observer import Observer
+from replication.agent.peers import peers_of
 from replication.agent.process import Mariadbd
 from replication.agent.revival import Revival
 from replication.agent.state import StateDamaged, StateFile, load
@@ -37,6 +42,7 @@ from replication.core.vault_ports import SERVER_ID_MAX, AgentState, DatabaseErro
 from replication.core.version import VERSION
 from replication.dialects.mariadb import MariaDb, PkiFiles
 from replication.dialects.mariadb_accounts import Client
+from replication.procedures.vault.lease import GrantRequest, grant_refusal
 from replication.procedures.vault.verbs import perform
 
 log = logging.getLogger(__name__)
@@ -47,7 +53,6 @@ SWITCHING: Final = frozenset({Verb.OPEN, Verb.LOSSLESS, Verb.SOLO, Verb.FOLLOW, 
 BREAK_OFF_AFTER_SECONDS: Final = 0.3
 """After the deadline, and before the sender stops listening: a verb that keeps its time says better why it failed."""
 STOP_PATIENCE: Final = timedelta(seconds=20)
-FREE_EVERY_SECONDS: Final = 5.0
 
 
 class SystemClock:
@@ -76,16 +81,16 @@ class VaultAgent:
         self._verb = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
-        self._free = (0.0, 0)
         self.state = StateFile(config.state_file, AgentState())
         self.process = Mariadbd(config, self.state, self._bump)
         self.firewall = NftCut(config.agent_id, config.database_port, wanted=config.cut == "auto")
         self.observer = Observer(config, self.process.answered, self._bump, lambda: self.process.handle)
         self._session = LocalSession(config.socket, read_seconds=VERB_READ_SECONDS, server=lambda: self.process.handle)
         self._verbs = ThreadPoolExecutor(1, thread_name_prefix="verbs")
-        self._fences = ThreadPoolExecutor(1, thread_name_prefix="fence")
+        self._fence = FenceLane(self.process, config.hostname)
         self._busy = threading.Lock()
         self._running: Command | None = None
+        self._to_end: list[Callable[[], None]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -97,6 +102,7 @@ class VaultAgent:
         self._remember()
         await self._loop.run_in_executor(self._verbs, self._prepare_database)
         self.firewall.arm()
+        self._begin_fences()
         self.revival = Revival(self.state, self.process, self._database(), self.state.read())
         self.observer.start()
         self._tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._revive())]
@@ -120,6 +126,25 @@ class VaultAgent:
             self.state.write()
         except StateError as error:
             raise CannotStart(str(error)) from error
+
+    def _begin_fences(self) -> None:
+        """Before anybody can ask: a primary whose lease ended while no agent ran is closed first."""
+        config = self.config
+        try:
+            self.lease = PrimaryLease(config, self._boot_id, self.state, self.process, self._bump, self._verbs.submit)
+        except (OSError, ssl.SSLError) as error:
+            raise CannotStart(f"the certificates in {config.pki_dir} cannot be used: {error}") from error
+        self.disk = DiskProbe(config.home, self._bump)
+        self._to_end = [self.lease.end, self.disk.end]
+        self.lease.begin()
+        self.disk.start()
+        if config.kernel_lease and not self.lease.gate.timed:
+            log.error("there is no kernel lease, though this node was made with one: %s", why_no_nftables())
+
+    async def _end_fences(self) -> None:
+        for end in self._to_end:
+            await asyncio.get_running_loop().run_in_executor(None, end)
+        self._to_end = []
 
     def _prepare_database(self) -> None:
         self.process.check_installed()
@@ -157,10 +182,11 @@ class VaultAgent:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.observer.end()
         self.process.end()
+        await self._end_fences()
         self._session.abort()
         loop = asyncio.get_running_loop()
-        for pool in (self._verbs, self._fences):
-            await loop.run_in_executor(None, pool.shutdown)
+        for end in (self._verbs.shutdown, self._fence.end):
+            await loop.run_in_executor(None, end)
         if stop_database:
             await loop.run_in_executor(None, self.process.stop, STOP_PATIENCE)
             self.firewall.remove()
@@ -172,6 +198,7 @@ class VaultAgent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self._end_fences()
         loop = asyncio.get_running_loop()
         if not self.process.running():
             self.process.attach()
@@ -195,13 +222,14 @@ class VaultAgent:
                 self.revival.died(expected=self.process.expected_death)
             elif self.observer.late_for() > limits.PING_DEADLINE.total_seconds():
                 self.process.late()
+            self.disk.look()
             await asyncio.sleep(limits.PROCESS_TICK.total_seconds())
 
     async def _revive(self) -> None:
         """Bring mariadbd back in its role when that is due; on the verbs' thread, so that no verb is under way."""
         assert self._loop is not None
         while True:
-            if self.revival.due(verb_runs=bool(self._verb)):
+            if self.lease.may_be_open() and not self._fence.pending and self.revival.due(verb_runs=bool(self._verb)):
                 try:
                     await self._loop.run_in_executor(self._verbs, self.revival.revive)
                 except Exception:  # whatever it was: the next try may succeed, a task that has ended never does
@@ -228,9 +256,10 @@ class VaultAgent:
 
     async def execute(self, verb: Verb, command: Command) -> Answer:
         """Carry out one command. Raises StaleEpoch, StepFailed, or ValueError for bad arguments."""
+        if "peers" in command.args:
+            peers_of(command.args["peers"])
         if verb is Verb.FENCE:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._fences, perform, self._ports(), self.config.hostname, verb, command)
+            return await self._fence.carry_out(self._ports(), command)
         waiting = self._verbs.submit(self._perform, verb, command, time.monotonic())
         answer = asyncio.wrap_future(waiting)
         await asyncio.wait({answer}, timeout=command.deadline + BREAK_OFF_AFTER_SECONDS)
@@ -242,6 +271,16 @@ class VaultAgent:
                 raise StepFailed(self.config.hostname, verb.value, "busy", text)
             self._break_off(command)
         return await answer
+
+    def _note_peers(self, command: Command) -> None:
+        """Whom to ask when the lease ends; only from a command that was accepted, even if it then failed."""
+        peers = peers_of(command.args["peers"])
+        state = self.state.read()
+        if (state.vault, state.term, state.epoch) == (command.vault, command.term, command.epoch):
+            try:
+                self.state.write(peers=peers)
+            except StateError as error:
+                raise StepFailed(self.config.hostname, "peers", "state", str(error)) from error
 
     def _break_off(self, command: Command) -> None:
         """End the statement of this command, and of no other, if it still runs."""
@@ -265,6 +304,8 @@ class VaultAgent:
             with self._busy:
                 self._running = None
                 self._session.ready()
+            if "peers" in command.args:
+                self._note_peers(command)
             if verb in SWITCHING and self.process.phase is ProcessState.UP:
                 self.observer.catch_up()  # no report after the answer may say how it was before
             self._verb = ""
@@ -284,6 +325,16 @@ class VaultAgent:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+    async def hello(self, since: int, seconds: float, echo: str, term: int) -> NodeReport:
+        """As `wait_change`, for a controller: echo is the challenge of an earlier answer, or "". Answers with a fresh one."""
+        self.lease.hello(echo, term)
+        report = await self.wait_change(since, seconds)
+        return replace(report, challenge=self.lease.challenge())
+
+    def grant(self, request: GrantRequest) -> str:
+        """Why this node does not grant; "" when it does."""
+        return grant_refusal(self.state.read(), request)
 
     async def wait_change(self, since: int, seconds: float) -> NodeReport:
         """The report as soon as its version is not `since`, or after `seconds`."""
@@ -325,19 +376,12 @@ class VaultAgent:
             address_kind=self._address_kind,
             certificate_subject=self._subject,
             certificate_expires=self._expires,
-            disk_free_bytes=self._disk_free(),
-            disk_error="",
+            disk_free_bytes=self.disk.free_bytes,
+            disk_error=self.disk.error,
             challenge="",
-            lease_left=None,
-            closed_by_lease=False,
+            lease_left=self.lease.left,
+            closed_by_lease=self.lease.closed,
             purge_command=config.purge_command,
-            fences=("sigkill", "nftables-cut") if self.firewall.armed else ("sigkill",),
+            fences=("sigkill", *(("nftables-cut",) if self.firewall.armed else ()), *self.lease.fences),
             database=database,
         )
-
-    def _disk_free(self) -> int:
-        when, free = self._free
-        if time.monotonic() - when > FREE_EVERY_SECONDS or not when:
-            free = shutil.disk_usage(self.config.home).free
-            self._free = (time.monotonic(), free)
-        return free

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from replication import certificates
 from replication.agent.config import AgentConfig, ClientAccount, ConfigError
+from replication.agent.firewall import why_no_nftables
 
 PKI_FILES = ("ca.pem", "cert.pem", "key.pem")
 
@@ -24,6 +25,7 @@ class InitRequest:
     pki: Path
     buffer_pool: str
     cut: str
+    kernel_lease: bool = False
     mariadbd: str
     """A path; "" looks for the program in the usual places."""
     install_db: str
@@ -47,9 +49,12 @@ def init(request: InitRequest) -> AgentConfig:
         client=_client(request),
         buffer_pool=request.buffer_pool,
         cut="none" if request.cut == "none" else "auto",
+        kernel_lease=request.kernel_lease,
         mariadbd=_program(request.mariadbd, "mariadbd"),
         install_db=_program(request.install_db, "mariadb-install-db"),
     )
+    if config.kernel_lease and (why_not := why_no_nftables()):
+        raise ConfigError(f"--kernel-lease is not possible here: {why_not}")
     try:
         certificate = certificates.check_node(request.pki, ip=config.ip)
     except certificates.CertificateError as error:

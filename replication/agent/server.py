@@ -1,7 +1,7 @@
 """HTTPS on the agent's port: hello and commands for controllers, health pages for everybody. docs/reference/agent-protocol.md.
 
 Who asks is known from the client certificate alone: issued by our authority, OU=controller. A certificate of any other
-authority does not get past the handshake; none, or a node's, gets the health pages only.
+authority does not get past the handshake; none gets the health pages only, a node's may ask for a grant as well.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StaleEpoch, StepFailed
 from replication.core.report import NodeReport
 from replication.core.roles import OrderKind, ProcessState
+from replication.procedures.vault.lease import GrantRequest
 
 BODY_MAX_BYTES: Final = 64 * 1024
 HEADER_MAX_BYTES: Final = 8190
@@ -44,7 +45,9 @@ class Agent(Protocol):
 
     def report(self) -> NodeReport: ...
 
-    async def wait_change(self, since: int, seconds: float) -> NodeReport: ...
+    async def hello(self, since: int, seconds: float, echo: str, term: int) -> NodeReport: ...
+
+    def grant(self, request: GrantRequest) -> str: ...
 
     async def execute(self, verb: Verb, command: Command) -> Answer: ...
 
@@ -85,13 +88,14 @@ class AgentServer:
         self._listener: asyncio.Server | None = None
         self._running = 0
         self._held = ""
-        application = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[_only_controllers, _tidy_errors])
+        application = web.Application(client_max_size=BODY_MAX_BYTES, middlewares=[_only_who_may, _tidy_errors])
         application.add_routes(
             [
                 web.get("/healthz", self._healthz),
                 web.get("/primary", self._primary),
                 web.get("/replica", self._replica),
                 web.get("/hello", self._hello),
+                web.post("/grant", self._grant),
                 web.post("/command/{verb}", self._command),
             ]
         )
@@ -156,17 +160,29 @@ class AgentServer:
         try:
             since = int(request.query.get("since", "-1"))
             seconds = float(request.query.get("wait", "0"))
+            term = int(request.query.get("term", "0"))
         except ValueError:
-            return _refusal(400, text="since must be a whole number and wait a number of seconds")
+            return _refusal(400, text="since and term must be whole numbers and wait a number of seconds")
         if not math.isfinite(seconds) or not 0 <= seconds <= HELLO_WAIT_MAX_SECONDS:
             return _refusal(400, text=f"wait must be between 0 and {HELLO_WAIT_MAX_SECONDS:g} seconds")
-        poll = asyncio.ensure_future(self._agent.wait_change(since, seconds))
+        poll = asyncio.ensure_future(self._agent.hello(since, seconds, request.query.get("echo", ""), term))
         self._polls.add(poll)
         try:
             report = await poll
         finally:
             self._polls.discard(poll)
         return web.json_response(report.to_json())
+
+    async def _grant(self, request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                wish = GrantRequest.from_json(json.loads(await request.read()))
+        except TimeoutError:
+            return _refusal(408, text=f"the request did not arrive within {BODY_SECONDS} s")
+        except (ValueError, RecursionError) as error:
+            return _refusal(400, text=f"not a request for a grant: {error}")
+        against = self._agent.grant(wish)
+        return _refusal(409, text=against) if against else web.json_response({"granted": True})
 
     async def _command(self, request: web.Request) -> web.Response:
         name = request.match_info["verb"]
@@ -210,6 +226,8 @@ def is_writable_primary(report: NodeReport) -> str:
     """Why a load balancer must not send writes here; "" when it may."""
     if report.order_kind is OrderKind.NONE:
         return "it has no order to be primary"
+    if report.closed_by_lease:
+        return "its lease is over"
     if report.process is not ProcessState.UP or report.database is None:
         return f"its database is {report.process.value}"
     return "its database is read-only" if report.database.read_only else ""
@@ -228,20 +246,27 @@ def is_following(report: NodeReport) -> str:
 
 def is_controller(transport: asyncio.BaseTransport) -> bool:
     """Whether the peer proved with a certificate of our authority that it is a controller."""
+    return _unit(transport) == ["controller"]
+
+
+def _unit(transport: asyncio.BaseTransport) -> list[str]:
     certificate = transport.get_extra_info("peercert") or {}
-    units = [
+    return [
         value
         for attributes in certificate.get("subject", ())
         for name, value in attributes
         if name == "organizationalUnitName"
     ]
-    return units == ["controller"]
 
 
 @web.middleware
-async def _only_controllers(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _only_who_may(request: web.Request, handler: Handler) -> web.StreamResponse:
     public = request.path in ("/healthz", "/primary", "/replica")
-    if not public and (request.transport is None or not is_controller(request.transport)):
+    unit = _unit(request.transport) if request.transport is not None else []
+    if request.path == "/grant":
+        if unit != ["node"]:
+            return _refusal(403, text="only another node may ask this: its certificate must have OU=node")
+    elif not public and unit != ["controller"]:
         return _refusal(403, text="only a controller may ask this: its certificate must have OU=controller")
     return await handler(request)
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from replication.core.vault_ports import AgentState, StateError
 
-
 FROM_THE_FIRST: Final = frozenset(
     {"vault", "node", "term", "epoch", "order_kind", "order_epoch", "primary_order_kind", "primary_order_epoch"}
     | {"fenced", "server_id", "source_host", "source_port", "tainted", "quarantine", "needs_rebuild"}

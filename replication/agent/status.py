@@ -30,6 +30,7 @@ def status(config: AgentConfig, *, as_json: bool) -> str:
 
 
 def _running(config: AgentConfig, report: NodeReport) -> str:
+    broken = f", but takes no writes: {report.disk_error}" if report.disk_error else ""
     lines = [
         ("agent", f"running on {report.address} port {config.port}, version {report.agent_version}"),
         *_membership(report.vault, report.node, report.term, report.epoch),
@@ -37,7 +38,8 @@ def _running(config: AgentConfig, report: NodeReport) -> str:
         *_database(report),
         *_held(report.quarantine, report.needs_rebuild, report.tainted),
         ("certificate", f"{report.certificate_subject}, expires {report.certificate_expires}"),
-        ("disk", f"{report.disk_free_bytes / GIB:.1f} GiB free"),
+        ("disk", f"{report.disk_free_bytes / GIB:.1f} GiB free{broken}"),
+        ("fences", _fences(report)),
     ]
     if report.verb:
         lines.append(("command", f"{report.verb} is under way"))
@@ -74,6 +76,13 @@ def _order(kind: OrderKind, epoch: int) -> str:
         OrderKind.LOSSLESS: "primary, waits for its acker (lossless)",
     }
     return f"{words[kind]}, since epoch {epoch}" if epoch else words[kind]
+
+
+def _fences(report: NodeReport) -> str:
+    armed = ", ".join(report.fences)
+    if report.closed_by_lease:
+        return f"{armed}; closed: its lease is over, and not all other nodes could say that there is no later primary"
+    return armed if report.lease_left is None else f"{armed}; the lease has {report.lease_left:.1f} s left"
 
 
 def _held(quarantine: str, needs_rebuild: str, tainted: bool) -> list[tuple[str, str]]:

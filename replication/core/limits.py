@@ -26,6 +26,10 @@ PROCESS_TICK: Final = timedelta(milliseconds=10)
 """How often the agent looks for PF_EXITING in /proc/PID/stat."""
 WITNESS_DEADLINE: Final = timedelta(milliseconds=100)
 WITNESS_INTERVAL: Final = timedelta(milliseconds=50)
+DISK_INTERVAL: Final = timedelta(seconds=1)
+"""How often the agent tries whether its disk takes a write."""
+DISK_DEADLINE: Final = timedelta(seconds=2)
+"""A write that has not come back for this long: the disk takes none."""
 HEARTBEAT_PERIOD: Final = timedelta(milliseconds=250)
 """MASTER_HEARTBEAT_PERIOD of every replica."""
 HEARD_LIMIT: Final = timedelta(seconds=1.5)
@@ -38,6 +42,16 @@ LEADER_MARGIN: Final = timedelta(seconds=0.2)
 
 METADATA_PATIENCE: Final = timedelta(seconds=1)
 """How long the service waits for a metadata database over TCP: to connect, and for each answer. Whole seconds."""
+PRIMARY_LEASE: Final = timedelta(seconds=3)
+"""A lossless primary that no controller has confirmed for this long closes itself, unless all other nodes grant."""
+PRIMARY_LEASE_MARGIN: Final = timedelta(seconds=1)
+"""The last part of the lease, in which its agent asks the other nodes."""
+GRANT: Final = timedelta(seconds=2)
+"""How long the lease runs from the beginning of a round of asking in which every other node granted."""
+GRANT_DEADLINE: Final = timedelta(seconds=0.5)
+"""How long the others may take to answer."""
+FENCE_READ_ONLY: Final = timedelta(seconds=1)
+"""How long a primary whose lease is over may take to become read-only; then it is killed."""
 LEASE_RENEWAL: Final = timedelta(seconds=1)
 """A primary's lease is renewed at least this often, however long the hello interval is."""
 LEASE_SILENCE: Final = timedelta(seconds=5)

@@ -125,6 +125,24 @@ def test_the_hold_after_a_failover_on_silence_grows_and_is_forgotten() -> None:
     assert 10 * l.SILENCE_LIMIT < l.SILENCE_HOLD < l.SILENCE_HOLD_MAX < l.SILENCE_HOLD_FORGET
 
 
+def test_a_primary_whose_hellos_come_in_time_never_asks_for_grants() -> None:
+    assert l.PRIMARY_LEASE - l.PRIMARY_LEASE_MARGIN > l.LEASE_RENEWAL + l.HELLO_INTERVAL
+    assert l.PRIMARY_LEASE - l.PRIMARY_LEASE_MARGIN >= 3 * l.HELLO_INTERVAL
+
+
+def test_the_other_nodes_are_asked_twice_before_a_lease_ends_and_again_before_a_grant_does() -> None:
+    assert l.PRIMARY_LEASE_MARGIN >= 2 * l.GRANT_DEADLINE
+    assert l.GRANT > l.PRIMARY_LEASE_MARGIN + l.GRANT_DEADLINE
+
+
+def test_a_lease_outlives_what_decides_about_its_primary() -> None:
+    assert l.PRIMARY_LEASE > l.SILENCE_LIMIT + l.LEADER_LEASE, "a change of leader closes no primary"
+
+
+def test_a_disk_that_hangs_is_told_later_than_a_busy_one_takes_and_sooner_than_a_command() -> None:
+    assert l.PING_DEADLINE < l.DISK_DEADLINE < l.STEP_DEADLINE
+
+
 def test_every_figure_is_explained() -> None:
     text = TIMING.read_text()
     missing = [name for name in vars(l) if name.isupper() and f"`{name}`" not in text]
