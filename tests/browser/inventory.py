@@ -21,16 +21,19 @@ from replication.core.version import VERSION
 vault, now = Vault.objects.get(), timezone.now()
 common = dict(vault=vault, joined=True)
 alpha = VaultNode.objects.create(id="a" * 32, hostname="alpha.vault.example", ip_address="127.0.32.1", ordinal=1,
-    system_role="primary", status="master", current_role="Primary-1", agent_id="a", **common)
+    system_role="primary", status="master", current_role="Primary-1", agent_id="a",
+    report={"fences": ["sigkill", "nftables-cut", "lease"]}, not_primary="R10 · it is the Master already", **common)
 beta = VaultNode.objects.create(id="b" * 32, hostname="beta.vault.example", ip_address="127.0.32.2", ordinal=2,
     status="slave-waiting", current_role="Fallback-1", agent_id="b", **common)
 VaultNode.objects.create(id="c" * 32, hostname="gamma.branch-office.vault.example", ip_address="2001:db8::32:3",
     ordinal=3, status="slave-error", current_role="Fallback-2", agent_id="c", **common,
+    not_primary="R40 · its replication has stopped with an error, or does not run",
     status_detail="1236, could not find the next event in the binary log of the master")
 VaultNode.objects.create(id="d" * 32, hostname="delta.vault.example", ip_address="127.0.32.4", ordinal=4,
     status="inactive", active=False, agent_id="d", **common)
 Vault.objects.update(primary=alpha, promotable=beta, may_ack=[beta.pk], epoch=7,
-    reason="beta.vault.example has every acknowledged write and would take over")
+    reason="beta.vault.example has every acknowledged write and would take over", lossless_since=now,
+    silence_failover_at=now, silence_hold_seconds=600)
 AppService.objects.update(desired_state="started", started_on=now)
 ServiceLease.objects.create(name="SystemHighAvailabilityService", holder="h" * 32, term=3, host="controller-1",
     process="service-a (pid 4711)", expires_at=now, renewed_at=now + timedelta(hours=1), last_pass_at=now,

@@ -20,8 +20,10 @@ STALE_MS = 9000
 
 FORMS = (
     VAULT + "add/",
-    *(f"{VAULT}{'b' * 32}/{name}/" for name in ("change", "delete", "resynchronize")),
+    *(f"{VAULT}{'b' * 32}/{name}/" for name in ("change", "delete", "resynchronize", "switchover")),
+    *(f"{VAULT}{name * 32}/switchover/" for name in "ac"),
     f"{VAULT}{'a' * 32}/delete/",
+    VAULT + "hold/clear/",
     *(f"{SERVICES}1/{name}/" for name in ("start", "stop", "run", "setting")),
 )
 SCREENS = (
@@ -202,6 +204,13 @@ def test_before_something_is_deleted_the_focus_is_on_no(page: Page) -> None:
     expect(dialog.get_by_role("link", name="No")).to_be_focused()
 
 
+def test_before_the_master_is_changed_the_focus_is_on_no(page: Page) -> None:
+    page.goto(VAULT)
+    page.locator(f"#action-{'b' * 32}").click()
+    dialog = opened(page, page.get_by_role("link", name="Make Master"))
+    expect(dialog.get_by_role("link", name="No")).to_be_focused()
+
+
 def test_after_a_popup_from_a_menu_the_focus_returns_to_the_menu(page: Page) -> None:
     page.goto(VAULT)
     action = page.locator(f"#action-{'b' * 32}")
@@ -252,6 +261,16 @@ def test_an_open_menu_survives_a_poll(timed: Page, rename: Callable[[str], None]
     expect(timed.locator(f"#action-{'c' * 32}")).to_be_focused()
     timed.keyboard.press("Escape")
     expect(item).to_be_hidden()
+
+
+def test_what_was_unfolded_stays_unfolded(timed: Page, rename: Callable[[str], None]) -> None:
+    timed.locator("#fences").click()
+    said = timed.get_by_text("Needs root and nftables on the vault host.").first
+    expect(said).to_be_visible()
+    rename("seen above the fences")
+    timed.clock.run_for(POLL_MS)
+    expect(timed.get_by_text("seen above the fences")).to_be_visible()
+    expect(said).to_be_visible()
 
 
 def test_a_popup_and_what_is_typed_in_it_survive_a_poll(timed: Page, rename: Callable[[str], None]) -> None:
@@ -305,6 +324,14 @@ def looks(console: Site) -> Looks:
             page.goto(address)
             made.note(page, address)
         page.goto(VAULT)
+        page.locator("#fences").click()
+        page.locator(f"#action-{'c' * 32}").click()
+        made.note(page, "unfolded: fences, menu")
+        page.keyboard.press("Escape")
+        page.locator(f"#action-{'b' * 32}").click()
+        opened(page, page.locator(f"#switchover-{'b' * 32}"))
+        made.note(page, "popup: make master")
+        page.keyboard.press("Escape")
         opened(page, page.locator(f"#delete-{'c' * 32}"))
         made.note(page, "popup: delete")
         page.keyboard.press("Escape")
@@ -324,6 +351,24 @@ def test_every_text_stands_out_from_what_is_behind_it_in_light_and_dark(looks: L
 
 def test_no_screen_scrolls_sideways_at_any_width(looks: Looks) -> None:
     assert looks.beyond == {}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_without_javascript_the_menu_and_the_whole_list_are_seen(console: Site, width: int) -> None:
+    with console.page(viewport={"width": width, "height": 900}, java_script_enabled=False) as page:
+        page.goto(VAULT)
+        expect(
+            page.get_by_role("navigation", name="Main menu").get_by_role("link", name="App Services")
+        ).to_be_visible()
+        for seen in (page.get_by_role("heading", name="Vault", exact=True), page.locator("#vault-nodes")):
+            box = seen.bounding_box()
+            assert box is not None
+            assert 0 <= box["x"] < box["x"] + box["width"] <= width
+        page.locator(f"#action-{'b' * 32}").click()
+        page.get_by_role("link", name="Make Master").click()
+        expect(page.get_by_role("heading", name="Make beta.vault.example the Master?")).to_be_visible()
+        page.get_by_role("link", name="No").click()
+        expect(page.locator("#vault-nodes")).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [360, 1360])
