@@ -109,7 +109,8 @@ class Program:
             raise
 
     def run(self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
-        """Blocking code of this program on a greenlet of its own, as on a thread; the future gets what it returns."""
+        """Blocking code of this program on a greenlet of its own, as on a thread; the future gets what it returns. What it
+        raises fails the run."""
         kernel = self.kernel
         done: asyncio.Future[T] = kernel.create_future()
 
@@ -118,9 +119,11 @@ class Program:
                 result = function(*args)
             except (Gone, GreenletExit):
                 return
-            except BaseException as error:  # whatever it was belongs to who waits for it
+            except Exception as error:
+                kernel.fault(self.name, traceback.format_exc())
                 if not done.done():
                     done.set_exception(error)
+                    done.exception()
             else:
                 if not done.done():
                     done.set_result(result)
@@ -227,6 +230,15 @@ class Kernel(asyncio.AbstractEventLoop):
         timer = Timer(self.now, program, callback, args, None)
         self.ready.append(timer)
         return timer
+
+    def later(self, delay: float, program: Program | None, callback: Callable[..., object], *args: Any) -> Timer:
+        """As call_later, for a given program (None: the world itself)."""
+        return self._later(self.now + delay, program, callback, args)
+
+    def perish(self) -> None:
+        """Inside a greenlet of a program that was just killed: not a line more of it runs."""
+        self.hub.switch()
+        raise Gone
 
     def fault(self, where: str, text: str) -> None:
         if not self._closing:

@@ -1,0 +1,347 @@
+"""Carries out the faults of a schedule, and repairs everything at its end."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from replication.core.view import NodeView, SwitchoverWish
+from tests.simulation.controller import Controller
+from tests.simulation.host import VaultHost
+from tests.simulation.metadata import ADDRESS
+from tests.simulation.schedule import Fault
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Simulation
+
+
+class Faults:
+    def __init__(self, world: "Simulation") -> None:
+        self.world, self.kernel, self.network, self.db = world, world.kernel, world.network, world.db
+        self._wishes = count(1)
+        self._again = count(1)
+        self._deleted: set[str] = set()
+        """Nodes that the operator deleted and means to add again."""
+
+    def plan(self, fault: Fault, start: float) -> None:
+        self.kernel.call_at(start + fault.at, self._begin, fault)
+        if fault.kind == "restore metadata":
+            self.kernel.call_at(max(start, start + fault.at - fault.n / 1000), self.db.take_backup)
+
+    def _begin(self, fault: Fault) -> None:
+        begin: Callable[[Fault], Callable[[], None] | None] = getattr(self, "_" + fault.kind.replace(" ", "_").replace("-", "_"))
+        self.world.history.note("fault", str(fault))
+        end = begin(fault)
+        if end is not None:
+            self.kernel.call_later(fault.seconds, end)
+
+    # --- whom it hits ---------------------------------------------------------------------------------------------
+
+    def _host(self, target: str) -> VaultHost | None:
+        row, hosts = self.db.content.row, self.world.hosts
+        if target in hosts:
+            return hosts[target]
+        primary, acker = row.primary[:1], row.promotable[:1]
+        if target == "primary":
+            return hosts.get(primary)
+        if target == "acker":
+            return hosts.get(acker) or self._host("fallback")
+        if target == "fallback":
+            others = [h for n, h in hosts.items() if n not in (primary, acker)] or [
+                h for n, h in hosts.items() if n != primary
+            ]
+            return others[-1] if others else None
+        return None
+
+    def _controller(self, target: str) -> Controller | None:
+        controllers = self.world.controllers
+        if target in controllers:
+            return controllers[target]
+        leads = [c for c in controllers.values() if c.leads]
+        if target == "leader":
+            return leads[0] if leads else None
+        return next((c for c in controllers.values() if c not in leads), None) if target == "standby" else None
+
+    def _address(self, target: str) -> str:
+        if target == ADDRESS:
+            return ADDRESS
+        place = self._host(target) or self._controller(target)
+        return place.address if place is not None else ""
+
+    # --- databases, agents, hosts ---------------------------------------------------------------------------------
+
+    def _crash_database(self, fault: Fault) -> None:
+        host = self._host(fault.target)
+        if host is not None and host.server.alive:
+            host.server.crash()
+
+    def _freeze_database(self, fault: Fault) -> Callable[[], None] | None:
+        host = self._host(fault.target)
+        if host is None or not host.server.alive:
+            return None
+        host.server.freeze()
+        return host.server.thaw
+
+    def _kill_agent(self, fault: Fault) -> Callable[[], None] | None:
+        host = self._host(fault.target)
+        if host is None:
+            return None
+        host.kill_agent()
+        return lambda: self._start_agent(host)
+
+    def _start_agent(self, host: VaultHost) -> None:
+        if host.agent is None and host.address not in self.network.off:
+            host.start_agent()
+
+    def _kill_agent_at_port(self, fault: Fault) -> Callable[[], None] | None:
+        host = self._host(fault.target)
+        if host is None:
+            return None
+        host.fuse = fault.n
+
+        def over() -> None:
+            host.fuse = None
+            self._start_agent(host)
+
+        return over
+
+    def _freeze_agent(self, fault: Fault) -> Callable[[], None] | None:
+        host = self._host(fault.target)
+        if host is None or host.agent is None:
+            return None
+        host.agent.program.freeze()
+        return host.agent.program.thaw
+
+    def _power_off(self, fault: Fault) -> Callable[[], None] | None:
+        host = self._host(fault.target)
+        if host is None or host.address in self.network.off:
+            return None
+        host.power_off()
+        return lambda: self._power_on(host)
+
+    def _power_on(self, host: VaultHost) -> None:
+        if host.address in self.network.off:
+            host.power_on()
+
+    def _freeze_host(self, fault: Fault) -> Callable[[], None] | None:
+        """As a virtual machine that is paused: nothing runs, packets to it wait in its network card or are lost."""
+        ends = [self._freeze_database(fault), self._freeze_agent(fault)]
+        return lambda: [end() for end in ends if end is not None] and None
+
+    def _stop_applier(self, fault: Fault) -> Callable[[], None] | None:
+        """A person, or an error, stops the applier; somebody starts it again."""
+        host = self._host(fault.target)
+        if host is None or not host.server.ready:
+            return None
+        host.server.stop_applier()
+        return lambda: host.server.start_applier() if host.server.ready else None
+
+    def _disk_full(self, fault: Fault) -> Callable[[], None] | None:
+        host = self._host(fault.target)
+        if host is None:
+            return None
+        host.disk.full = True
+
+        def over() -> None:
+            host.disk.full = False
+
+        return over
+
+    # --- controllers ----------------------------------------------------------------------------------------------
+
+    def _kill_controller(self, fault: Fault) -> Callable[[], None] | None:
+        controller = self._controller(fault.target)
+        if controller is None:
+            return None
+        controller.stop()
+        return lambda: self._start_controller(controller)
+
+    def _start_controller(self, controller: Controller) -> None:
+        if controller.process is None:
+            controller.start()
+
+    def _freeze_controller(self, fault: Fault) -> Callable[[], None] | None:
+        controller = self._controller(fault.target)
+        if controller is None or controller.program is None:
+            return None
+        controller.program.freeze()
+        return controller.program.thaw
+
+    def _kill_controller_at_port(self, fault: Fault) -> Callable[[], None] | None:
+        controller = self._controller(fault.target)
+        if controller is None:
+            return None
+        controller.light_fuse(fault.n, controller.stop)
+
+        def over() -> None:
+            controller.put_out_fuse()
+            self._start_controller(controller)
+
+        return over
+
+    def _freeze_controller_at_port(self, fault: Fault) -> Callable[[], None] | None:
+        controller = self._controller(fault.target)
+        if controller is None or controller.program is None:
+            return None
+        program = controller.program
+        controller.light_fuse(fault.n, program.freeze)
+
+        def over() -> None:
+            controller.put_out_fuse()
+            program.thaw()
+
+        return over
+
+    # --- network --------------------------------------------------------------------------------------------------
+
+    def _cut(self, fault: Fault) -> Callable[[], None] | None:
+        a, b = self._address(fault.target), self._address(fault.other)
+        return self._cut_links({(a, b), (b, a)}) if a and b and a != b else None
+
+    def _cut_one_way(self, fault: Fault) -> Callable[[], None] | None:
+        a, b = self._address(fault.target), self._address(fault.other)
+        return self._cut_links({(a, b)}) if a and b and a != b else None
+
+    def _isolate(self, fault: Fault) -> Callable[[], None] | None:
+        me = self._address(fault.target)
+        others = {h.address for h in self.world.hosts.values()} | {*self.world.controllers, ADDRESS}
+        links = {(me, o) for o in others if o != me} | {(o, me) for o in others if o != me}
+        return self._cut_links(links) if me else None
+
+    def _cut_links(self, links: set[tuple[str, str]]) -> Callable[[], None]:
+        for link in sorted(links):
+            self.network.cut(*link)
+
+        def heal() -> None:
+            for link in sorted(links):
+                self.network.heal(*link)
+
+        return heal
+
+    def _noise(self, fault: Fault) -> Callable[[], None]:
+        self.network.noise = fault.n / 100
+
+        def over() -> None:
+            self.network.noise = 0.0
+
+        return over
+
+    # --- metadata database ----------------------------------------------------------------------------------------
+
+    def _metadata(self, mode: str) -> Callable[[], None]:
+        self.db.mode = mode
+
+        def over() -> None:
+            self.db.mode = "well"
+
+        return over
+
+    def _metadata_slow(self, fault: Fault) -> Callable[[], None]:
+        return self._metadata("slow")
+
+    def _metadata_silent(self, fault: Fault) -> Callable[[], None]:
+        return self._metadata("silent")
+
+    def _metadata_away(self, fault: Fault) -> Callable[[], None]:
+        return self._metadata("away")
+
+    def _restore_metadata(self, fault: Fault) -> Callable[[], None]:
+        """It is stopped, and comes back with an older content."""
+        back = self._metadata("away")
+
+        def over() -> None:
+            self.db.restore()
+            back()
+
+        return over
+
+    # --- operators: what the screen refuses is not done -----------------------------------------------------------
+
+    def _wished(self, target: str) -> NodeView | None:
+        """The row of a node that is not the primary, neither by the row nor in truth."""
+        host, content = self._host(target), self.db.content
+        if host is None or host.disk.durable.primary_order_kind != "none":
+            return None
+        node = next((n for n in content.nodes.values() if n.hostname == host.name and not n.removed), None)
+        return node if node is not None and node.id != content.row.primary else None
+
+    def _set(self, node: NodeView, **fields: Any) -> None:
+        self.db.content.nodes[node.id] = replace(node, **fields)
+
+    def _make_inactive(self, fault: Fault) -> Callable[[], None] | None:
+        node = self._wished(fault.target)
+        if node is None:
+            return None
+        self._set(node, active=False)
+        return self._all_active
+
+    def _all_active(self) -> None:
+        for node in list(self.db.content.nodes.values()):
+            if not node.active and not node.removed:
+                self._set(node, active=True)
+
+    def _delete(self, fault: Fault) -> Callable[[], None] | None:
+        node = self._wished(fault.target)
+        if node is None:
+            return None
+        self._set(node, removed=True)
+        return self._add_again
+
+    def _add_again(self) -> None:
+        """A deleted node is entered once more, as a new row, when the old one is gone."""
+        content = self.db.content
+        for name, host in self.world.hosts.items():
+            if any(n.hostname == name for n in content.nodes.values()):
+                continue
+            id = f"{name}{next(self._again):031d}"
+            content.nodes[id] = NodeView(id=id, hostname=name, ip=host.address, ordinal=10 + next(self._again))
+
+    def _re_synchronize(self, fault: Fault) -> None:
+        node = self._wished(fault.target)
+        if node is not None:
+            self._set(node, resync_wanted=True)
+
+    def _switchover(self, fault: Fault) -> None:
+        node, content = self._wished(fault.target), self.db.content
+        if node is not None and content.wish is None:
+            wish = SwitchoverWish(operation=f"wish{next(self._wishes)}", node=node.id)
+            content.wish, content.wished_at = wish, self.kernel.now
+            content.operations[wish.operation] = "queued"
+
+    def _stop_service(self, fault: Fault) -> Callable[[], None]:
+        self.db.content.running = False
+
+        def over() -> None:
+            self.db.content.running = True
+
+        return over
+
+    def _run_now(self, fault: Fault) -> None:
+        self.db.content.run_wanted = True
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def heal_all(self) -> None:
+        """Nothing is cut, frozen, full, off or killed any more."""
+        self.world.history.note("fault", "all is healed")
+        self.db.mode = "well"
+        self.db.content.running = True
+        self.db.content.silence_failover_at = None
+        self._all_active()
+        for host in self.world.hosts.values():
+            host.disk.full, host.fuse = False, None
+            if host.agent is not None:
+                host.agent.program.thaw()
+            host.server.thaw()
+            self._power_on(host)
+            self._start_agent(host)
+        for controller in self.world.controllers.values():
+            controller.put_out_fuse()
+            if controller.program is not None:
+                controller.program.thaw()
+            self._start_controller(controller)
+        self.network.heal_all()
+
+    def repair(self) -> None:
+        """What an operator does who looks now and then while it heals."""
+        self._add_again()

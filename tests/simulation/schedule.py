@@ -1,0 +1,121 @@
+"""What goes wrong in one run, made up front from the seed: so that leaving one fault out leaves all others as they were.
+
+Targets are names of nodes ("a", "b", "c"), of controllers ("one", "two"), or roles that are looked up when the fault begins:
+"primary", "acker", "fallback", "leader", "standby". Every schedule ends healed.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+NODES: Final = ("a", "b", "c")
+CONTROLLERS: Final = ("one", "two")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`at` and `seconds` in virtual seconds; what `n` means depends on the kind."""
+
+    at: float
+    kind: str
+    target: str = ""
+    other: str = ""
+    seconds: float = 0.0
+    n: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.at:6.3f} s  {self.kind}", self.target, self.other, f"n={self.n}" if self.n else ""]
+        return " ".join(p for p in parts if p) + (f" for {self.seconds:.3f} s" if self.seconds else "")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """nodes: how many. warm: the vault is lossless at the start, else nothing is there yet."""
+
+    seed: str
+    nodes: int = 2
+    warm: bool = True
+    armed: bool = True
+    """The agents may reject packets to a revoked primary (nftables)."""
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def heal_at(self) -> float:
+        return max((f.at + f.seconds for f in self.faults), default=0.0) + 0.2
+
+    def without(self, index: int) -> "Schedule":
+        return Schedule(
+            self.seed, self.nodes, self.warm, self.armed, self.faults[:index] + self.faults[index + 1 :]
+        )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault: whom it hits, how long it lasts, how often it is drawn."""
+
+    name: str
+    targets: tuple[str, ...]
+    seconds: tuple[float, float] = (0.0, 0.0)
+    others: tuple[str, ...] = ()
+    n: tuple[int, int] = (0, 0)
+    weight: float = 1.0
+
+
+_ROLES: Final = ("primary", "primary", "acker", "a", "b", "fallback")
+_LEADERS: Final = ("leader", "leader", "leader", "standby")
+_ENDS: Final = ("primary", "acker", "fallback", "leader", "standby", "metadata", "a", "b")
+
+KINDS: Final = (
+    Kind("crash database", _ROLES, weight=2.5),
+    Kind("freeze database", _ROLES, (0.1, 5.0), weight=1.5),
+    Kind("kill agent", _ROLES, (0.05, 3.0)),
+    Kind("freeze agent", _ROLES, (0.1, 6.0)),
+    Kind("kill agent at port", _ROLES, (0.2, 2.0), n=(1, 30), weight=1.5),
+    Kind("power off", _ROLES, (0.3, 5.0), weight=1.5),
+    Kind("freeze host", _ROLES, (0.2, 6.0)),
+    Kind("kill controller", _LEADERS, (0.1, 3.0)),
+    Kind("freeze controller", _LEADERS, (0.3, 6.0), weight=1.5),
+    Kind("kill controller at port", ("leader",), (0.2, 2.0), n=(1, 24), weight=3.0),
+    Kind("freeze controller at port", ("leader",), (0.5, 6.0), n=(1, 24), weight=2.0),
+    Kind("cut", _ENDS, (0.1, 5.0), _ENDS, weight=2.0),
+    Kind("cut one way", _ENDS, (0.1, 5.0), _ENDS, weight=2.0),
+    Kind("isolate", (*_ROLES, *_LEADERS), (0.2, 5.0), weight=1.5),
+    Kind("noise", ("",), (0.5, 5.0), n=(5, 40)),
+    Kind("metadata slow", ("",), (0.3, 4.0)),
+    Kind("metadata silent", ("",), (0.3, 4.0)),
+    Kind("metadata away", ("",), (0.3, 4.0)),
+    Kind("restore metadata", ("",), (0.5, 1.5), n=(200, 4000), weight=0.7),
+    Kind("disk full", _ROLES, (0.3, 4.0), weight=0.7),
+    Kind("stop applier", ("acker", "fallback"), (0.1, 2.0), weight=0.7),
+    Kind("make inactive", ("acker", "fallback"), (0.5, 4.0), weight=0.7),
+    Kind("delete", ("acker", "fallback"), (0.5, 4.0), weight=0.7),
+    Kind("re-synchronize", ("acker", "fallback"), weight=0.5),
+    Kind("switchover", ("acker", "fallback"), weight=2.0),
+    Kind("stop service", ("",), (0.2, 3.0), weight=0.5),
+    Kind("run now", ("",), weight=0.2),
+)
+
+
+def generate(seed: int) -> Schedule:
+    """The schedule of a seed. A run draws from few kinds, so that runs differ more than many small mixtures would."""
+    rng = Random(f"schedule {seed}")
+    nodes = 2 if rng.random() < 0.55 else 3
+    warm = rng.random() < 0.93
+    kinds = rng.choices(KINDS, [k.weight for k in KINDS], k=rng.randint(1, 4))
+    count = rng.choice((1, 2, 2, 3, 3, 4, 5))
+    window = rng.uniform(0.5, 5.0)
+    begin = 0.7 if warm else rng.uniform(0.1, 3.0)
+    faults = sorted((_fault(rng, rng.choice(kinds), begin, window) for _ in range(count)), key=lambda f: f.at)
+    return Schedule(str(seed), nodes, warm, rng.random() < 0.5, tuple(faults))
+
+
+def _fault(rng: Random, kind: Kind, begin: float, window: float) -> Fault:
+    low, high = kind.seconds
+    return Fault(
+        at=round(begin + window * rng.random(), 3),
+        kind=kind.name,
+        target=rng.choice(kind.targets),
+        other=rng.choice(kind.others) if kind.others else "",
+        seconds=round(low * (high / low) ** rng.random(), 3) if low else 0.0,
+        n=rng.randint(*kind.n) if kind.n[1] else 0,
+    )
