@@ -24,8 +24,8 @@ from replication.core import limits
 from replication.core.roles import OrderKind, ProcessState
 from replication.core.vault_ports import AgentState, DatabaseError, ProcessError, State
 from replication.dialects.mariadb import MariaDb, PkiFiles
-from replication.procedures.vault.keeper import Keeper
 from replication.procedures.vault.lease import Challenges, Closed, GrantRequest, Lease, Step, next_step
+from replication.procedures.vault.lease_keeper import LeaseKeeper
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def boot_clock() -> float:
 
 
 class PrimaryLease(threading.Thread):
-    """Implements procedures.vault.keeper.Doors."""
+    """Implements procedures.vault.lease_keeper.Doors."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class PrimaryLease(threading.Thread):
         self._gate_not_before = 0.0
         self._file = LeaseFile(config.run_dir / "lease.json", boot_id)
         self._challenges = Challenges(lambda: secrets.token_hex(16))
-        self._keeper = Keeper(self, self._file.load(memory.read()), threading.Lock())
+        self._keeper = LeaseKeeper(self, self._file.load(memory.read()), threading.Lock())
         self._reopening: Future[bool] | None = None
         self._granting: bool | None = None
         self._ending = threading.Event()

@@ -1,7 +1,7 @@
 """A primary's lease: how long it may stay open without hearing of a controller, as pure functions over a frozen value.
 
 The second line of defence (docs/design/fences.md). A moment is seconds on the host's boot clock, which also runs while the
-host sleeps. What the agent does because of `next_step` is in keeper.py.
+host sleeps. What the agent does because of `next_step` is in lease_keeper.py.
 """
 
 from collections.abc import Callable, Mapping
