@@ -1,25 +1,32 @@
 """Clients of the vault that remember what was acknowledged: the evidence for "nothing acknowledged is lost".
 
 Each writer sticks to the host that takes its writes and goes to the next one when it fails; ids are never used twice.
+PyMySQL, because it counts time-outs in milliseconds; what went wrong in a time-out is unknown, so it counts as not acknowledged.
 """
 
 import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import MySQLdb
+import pymysql
 
-from tests.vault_host import VaultHost
+from replication.core import limits
+from tests.vault_host import CLIENT_DATABASE, CLIENT_USER, VaultHost
 from tests.waiting import wait_for
 
 PAUSE_SECONDS = 0.005
 RETRY_SECONDS = 0.005
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 10.0
+SHORT_PATIENCE_SECONDS = 0.05
+"""Of a client that wants to notice a lost primary by itself: what the goals for the times of a failover were measured with."""
+END_SECONDS = 5
+READ_ONLY = 1290
 TABLE = "written"
 
 
@@ -37,10 +44,23 @@ def create_table(primary: VaultHost) -> None:
 
 
 class Writers:
-    """`with Writers([a, b], 8) as writers:` writes until the end of the block. All hosts share one client password."""
+    """`with Writers([a, b], 8) as writers:` writes until the end of the block. All hosts share one client password.
 
-    def __init__(self, hosts: Sequence[VaultHost], count: int, *, password: str, first_id: int = 0) -> None:
-        self.hosts, self.password = list(hosts), password
+    patience: seconds that a writer waits for a connection and for each answer. inside: makes the context in which each
+    writer lives, a host of tests/rig/network.py for instance.
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[VaultHost],
+        count: int,
+        *,
+        password: str,
+        first_id: int = 0,
+        patience: float = PATIENCE_SECONDS,
+        inside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.hosts, self.password, self.patience, self._inside = list(hosts), password, patience, inside
         self.acknowledged: list[Acknowledged] = []
         self._stop = threading.Event()
         self._threads = [
@@ -55,31 +75,39 @@ class Writers:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(PATIENCE_SECONDS + 5)
+            thread.join(self.patience + END_SECONDS)
 
     def _connect(self, host: VaultHost) -> Any:
-        return MySQLdb.connect(
-            host=host.ip, port=3307, user="vault_client", password=self.password, database="vault", autocommit=True,
-            connect_timeout=1, read_timeout=PATIENCE_SECONDS, write_timeout=PATIENCE_SECONDS,
+        return pymysql.connect(
+            host=host.ip, port=limits.DATABASE_PORT, user=CLIENT_USER, password=self.password, database=CLIENT_DATABASE,
+            autocommit=True, ssl_disabled=True, connect_timeout=min(self.patience, 1), read_timeout=self.patience,
+            write_timeout=self.patience,
         )  # fmt: skip
 
     def _write(self, number: int, id: int) -> None:
-        connection, current = None, 0
+        with self._inside():
+            self._write_until_stopped(number, id)
+
+    def _write_until_stopped(self, number: int, id: int) -> None:
+        connections: list[Any] = [None] * len(self.hosts)
+        current = 0
         while not self._stop.is_set():
             id += 1
-            host = self.hosts[current]
             try:
-                connection = connection or self._connect(host)
-                with connection.cursor() as cursor:
-                    cursor.execute(f"INSERT INTO {TABLE} VALUES (%s, %s)", (id, number))
-                self.acknowledged.append(Acknowledged(time.monotonic(), host.hostname, id))
+                if connections[current] is None:
+                    connections[current] = self._connect(self.hosts[current])
+                connections[current].query(f"INSERT INTO {TABLE} VALUES ({id}, {number})")
+                self.acknowledged.append(Acknowledged(time.monotonic(), self.hosts[current].hostname, id))
                 self._stop.wait(PAUSE_SECONDS)
-            except MySQLdb.Error:
-                if connection is not None:
-                    with contextlib.suppress(MySQLdb.Error):
-                        connection.close()
-                connection, current = None, (current + 1) % len(self.hosts)
+            except (pymysql.Error, OSError) as error:
+                closed = isinstance(error, pymysql.Error) and error.args[:1] == (READ_ONLY,)
+                if not closed and connections[current] is not None:
+                    _forget(connections[current])
+                    connections[current] = None
+                current = (current + 1) % len(self.hosts)
                 self._stop.wait(RETRY_SECONDS)
+        for connection in filter(None, connections):
+            _forget(connection)
 
     def since(self, moment: float, host: VaultHost | None = None) -> list[Acknowledged]:
         name = host.hostname if host is not None else None
@@ -103,3 +131,9 @@ def missing(writers: Writers, host: VaultHost) -> set[int]:
     """Acknowledged ids that this host does not have."""
     have = {row["id"] for row in host.sql(f"SELECT id FROM vault.{TABLE}")}
     return {a.id for a in writers.acknowledged} - have
+
+
+def _forget(connection: Any) -> None:
+    """Close it without a word to the server, which may not listen."""
+    with contextlib.suppress(pymysql.Error, OSError):
+        connection._force_close()
