@@ -1,8 +1,8 @@
 """The story of the vendor's manual, worked through in a browser on a real pair that starts with an empty inventory.
 
 Starts the service, adds both nodes, re-synchronizes, deactivates and activates the fallback with the service running and
-stopped, deletes it, purges it with the command that the page names, adds it again, and loses the primary: every
-acknowledged row is on the other one, and the killed one returns as fallback.
+stopped, deletes it, purges it with the command that the page names, adds it again, makes it Master under load and fails back,
+and loses the primary: every acknowledged row is on the other one, and the killed one returns as fallback.
 """
 
 import contextlib
@@ -77,6 +77,19 @@ class Console:
             "Synchronized to position", timeout=WAIT_MS
         )
 
+    def make_master(self, hostname: str, entry: str) -> None:
+        """By the entry of its row's Action menu; answers when the operation has succeeded."""
+        menu = self.row(hostname)
+        menu.get_by_text("Action").click()
+        expect(menu.get_by_role("link", name=entry)).to_be_visible(timeout=WAIT_MS)
+        menu.get_by_role("link", name=entry).click()
+        expect(self.dialog).to_contain_text("Writes pause for about a tenth of a second")
+        self.dialog.get_by_label("Reason").fill("the story")
+        self.dialog.get_by_role("button", name="Yes").click()
+        expect(self.dialog).to_be_hidden()
+        line = self.page.get_by_role("status", name="Operation").filter(has_text=f"Switchover to {hostname}")
+        expect(line).to_contain_text("Succeeded", timeout=WAIT_MS)
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:
@@ -110,6 +123,7 @@ def test_the_story_of_the_manual(place: Path, chromium_path: str) -> None:
         _deactivates_while_the_service_is_stopped(console, primary, fallback)
         _deletes_purges_and_adds_again(console, fallback)
         control.wait_vault(primary="vault-p", acker="vault-f")
+        _makes_it_master_and_fails_back(console, control, primary, fallback)
         _loses_the_primary(console, control, primary, fallback)
         assert heard == []
 
@@ -185,6 +199,22 @@ def _deletes_purges_and_adds_again(console: Console, fallback: VaultHost) -> Non
     console.add("vault-f", "Fallback", fallback.ip)
     console.expect_row("vault-f", "Fallback-1", WAITING)
     wait_for(lambda: _count(fallback) == 120, 20, "a purged and empty node has everything again")
+
+
+def _makes_it_master_and_fails_back(
+    console: Console, control: Controller, primary: VaultHost, fallback: VaultHost
+) -> None:
+    with Writers([primary, fallback], 4, password=primary.client_password) as writers:
+        for new, old, entry in (("vault-f", "vault-p", "Make Master"), ("vault-p", "vault-f", "Fail back to Primary")):
+            host = fallback if new == "vault-f" else primary
+            console.make_master(new, entry)
+            writers.wait_acknowledged(time.monotonic(), 10, host=host, count=50)
+            console.expect_row(new, "Primary-1", "Master")
+            console.expect_row(old, "Fallback-1", WAITING)
+            control.wait_vault(primary=new, acker=old)
+    assert missing(writers, primary) == set()
+    wait_for(lambda: missing(writers, fallback) == set(), 20, "the fallback has every acknowledged row")
+    expect(console.page.get_by_text("Make Master requested: the story")).to_have_count(2)
 
 
 def _loses_the_primary(console: Console, control: Controller, primary: VaultHost, fallback: VaultHost) -> None:
