@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from replication.core.commands import Answer, Command, Verb, account_name
@@ -31,7 +32,8 @@ class Agent:
         self.flag = self.revoked = self.drained = False
         self.semisync = False
         self.locked: set[str] = set()
-        self.tainted, self.quarantine = False, ""
+        self.tainted, self.quarantine, self.disk_error = False, "", ""
+        self.challenges = count(1)
         self.streaming_since: float | None = None
         self.stuck_since: float | None = None
         self.position = 100
@@ -54,7 +56,9 @@ class Agent:
     def streams(self) -> bool:
         """Whether it receives from its source now."""
         source = self.scene.agent_at(self.source)
-        if source is None or self.revoked or self.process is not ProcessState.UP or not source.open:
+        if source is None or self.revoked or self.process is not ProcessState.UP:
+            return False
+        if source.process is not ProcessState.UP:  # a closed one still sends
             return False
         return account_name(self.id) not in source.locked
 
@@ -114,6 +118,8 @@ class Agent:
             process=self.process,
             tainted=self.tainted,
             quarantine=self.quarantine,
+            disk_error=self.disk_error,
+            challenge=f"{self.name}-{next(self.challenges)}",
         )
 
     # --- what it is told
@@ -197,6 +203,8 @@ class Agent:
             self.vault = self.member = ""
 
     def _close(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        if self.primary_order is OrderKind.NONE:
+            raise StepFailed(self.name, "close", "not-primary", "it is not the primary")
         self.order = OrderKind.NONE
         return {"gtid_binlog_pos": f"0-1-{self.position}"}
 

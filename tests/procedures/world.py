@@ -43,6 +43,17 @@ class Sent:
     locked_out: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Hello:
+    """One hello as it was sent, and the challenge of its answer."""
+
+    node: str
+    echo: str
+    term: int
+    wait: timedelta
+    challenge: str
+
+
 class Scene:
     """Agents, the row, the lease and the inventory; any number of controllers act on it."""
 
@@ -75,6 +86,7 @@ class Scene:
         """Operation → what was said of it: begin kind, progress, then one end."""
         self.ports_used = 0
         self.crash_at: tuple[int, str] | None = None
+        self.hellos: list[Hello] = []
         self._stale = Snapshot()
 
     def __getitem__(self, name: str) -> Agent:
@@ -116,6 +128,15 @@ class Scene:
         for name in ("a", "b", *followers):
             self.nodes[id_of(name)] = replace(self.nodes[id_of(name)], joined=True)
         self.settle()
+
+    def ended(self, operation: str) -> str:
+        """How an operation ended, with what was said; "" while it is open."""
+        last = self.operations[operation][-1]
+        return last if last.split(":")[0] in {end.value for end in OperationEnd} else ""
+
+    def ask_for(self, name: str, operation: str = "the wish") -> None:
+        """Make Master, pressed by an operator."""
+        self.switchover = SwitchoverWish(operation=operation, node=id_of(name))
 
     def wish(self, name: str, **changes: Any) -> None:
         """What an operator enters."""
@@ -227,7 +248,10 @@ class Controller:
             except TimeoutError:
                 pass
         await self._reach(agent, wait + limits.HELLO_MARGIN)
-        return agent.report()
+        said = agent.report()
+        if since >= 0:
+            self.scene.hellos.append(Hello(agent.name, echo, term, wait, said.challenge))
+        return said
 
     async def command(self, node: NodeView, verb: Verb, command: Command) -> Answer:
         self._port("before")
@@ -317,25 +341,33 @@ class Controller:
     # --- Operations
 
     async def begin(self, operation: str, *, vault: str, kind: str, node: str, says: str) -> None:
-        self.scene.operations.setdefault(operation, [kind])
+        if not self.dead:
+            self.scene.operations.setdefault(operation, [kind])
 
     async def progress(self, operation: str, says: str) -> None:
-        self.scene.operations[operation].append(says)
+        if not self.dead and not self.scene.ended(operation):
+            self.scene.operations[operation].append(says)
 
     async def end(self, operation: str, state: OperationEnd, says: str, result: Mapping[str, Any]) -> None:
+        if self.dead:
+            return
+        assert not self.scene.ended(operation), f"{operation} ends twice"
         self.scene.operations[operation].append(f"{state.value}: {says}")
         wish = self.scene.switchover
         if wish is not None and wish.operation == operation:
             self.scene.switchover = None
 
     async def end_orphans(self, vault: str, keep: str) -> None:
-        pass
+        for operation, said in self.scene.operations.items():
+            if operation != keep and not self.scene.ended(operation):
+                said.append(f"{OperationEnd.FAILED.value}: the leader that began it ended")
 
     # --- Journal
 
     async def record(self, *, rule: str, text: str, **_: Any) -> None:
         self._port("before")
         self.scene.events.append((rule, text))
+        self._port("after")
 
     # --- acting
 

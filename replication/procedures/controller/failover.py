@@ -97,10 +97,15 @@ async def _fence(p: Procedure, node: str) -> str:
 
 
 async def roll_back(p: Procedure) -> None:
-    """Give the vault back to the former primary: 1 claim, 2 clear the intent, 3 only then open it solo (rule 8)."""
+    """Give the vault back to the former primary: 1 it answers now, 2 claim, 3 clear the intent, 4 only then open it solo
+    (rule 8). After 3 nobody can be promoted any more, so it must not be done for a host that died a moment ago."""
     intent = p.row.intent
     if intent is None:
         raise ReplicationError("there is no open intent to roll back")
+    await p.refresh(intent.former_primary)
+    former = p.node(intent.former_primary)
+    if intent.kind is IntentKind.SWITCHOVER and not former.up:
+        raise ReplicationError(f"the database of {former.hostname} has died meanwhile")
     await p.claim()
     await p.amend(intent=None)
     await p.order(intent.former_primary, Verb.OPEN, deadline=limits.START_DEADLINE, args=open_args(p, jump=False))

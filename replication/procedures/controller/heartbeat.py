@@ -25,6 +25,8 @@ class Heartbeat:
         self.watches: dict[str, VaultWatch] = {}
         self.last_pass: float | None = None
         self._passing_since: float | None = None
+        self._looked: set[str] = set()
+        """Vaults that this leader has looked at since it began, whose primary was told what it has to be."""
 
     async def run(self) -> None:
         try:
@@ -72,16 +74,19 @@ class Heartbeat:
             await self.watches.pop(id).close()
         for id, config in configs.items():
             watch = self.watches.get(id)
+            # A stopped service whose leader died may have left a primary that is recorded and was never told to open.
+            unseen = bool(config.topology.primary) and id not in self._looked
             wanted = snapshot.running or snapshot.run_wanted or config.work_is_waiting
             if watch is not None and not wanted:
                 quiet = self.world.clock.monotonic() - watch.quiet_since > LINGER.total_seconds()
                 if watch.acting is None and quiet and not watch.left_waiting:
                     await watch.publish()
                     await self.watches.pop(id).close()
+                    self._looked.add(id)
                     continue
             if watch is not None:
                 watch.update(config, snapshot, generations[id])
-            elif wanted:
+            elif wanted or unseen:
                 self.watches[id] = VaultWatch(
                     self.world, self.witnesses, self.leadership, config, snapshot, self.new_id
                 )

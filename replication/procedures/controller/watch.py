@@ -293,8 +293,10 @@ class VaultWatch:
         """The primary was last seen waiting for an acker although none is published, or without any order: what was begun
         has not reached it, and it has to be told before we look away."""
         p = self.view().primary
-        if p is None or p.report is None or p.report.quarantine:
+        if p is None or (p.report is not None and p.report.quarantine):
             return False
+        if p.report is None:
+            return True  # it has not answered this leader yet
         return p.report.order_kind is not OrderKind.SOLO and not self.config.topology.promotable
 
     def check(self) -> None:
