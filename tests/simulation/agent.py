@@ -6,7 +6,7 @@ It does what replication/agent/core.py, observer.py and process.py do with threa
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -15,21 +15,25 @@ from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import ReplicationError, StepFailed
 from replication.core.report import PROTOCOL, DatabaseReport, NodeReport
-from replication.core.roles import OrderKind, ProcessState
+from replication.core.roles import ProcessState
 from replication.core.vault_ports import (
     AgentState,
     BootRole,
     Database,
-    DatabaseError,
     Ports,
     Process,
     ProcessError,
+    RelayTransaction,
+    StateError,
 )
 from replication.core.version import VERSION
 from replication.dialects.mariadb import Observation
+from replication.procedures.vault.lease import grant_refusal
+from replication.procedures.vault.revival import Revival
 from replication.procedures.vault.verbs import perform
 from tests.simulation.disk import SimState
 from tests.simulation.kernel import Kernel, Program
+from tests.simulation.lease import SimLease
 
 if TYPE_CHECKING:
     from tests.simulation.host import VaultHost
@@ -141,18 +145,6 @@ class Job:
         return self.cancelled
 
 
-def make_revival(agent: "VaultAgent") -> Any:
-    from replication.agent import revival
-
-    class _Time:
-        @staticmethod
-        def monotonic() -> float:
-            return agent.kernel.now
-
-    revival.time = _Time  # type: ignore[assignment]
-    return revival.Revival(agent.state, agent.process, agent.session, agent.state.read())
-
-
 class VaultAgent:
     """One run of the agent."""
 
@@ -162,11 +154,15 @@ class VaultAgent:
         self.state = SimState(host.disk, self.program, self._state_changed)
         self.session = host.server.connect_session()
         self.process = WatchedProcess(self)
-        self.revival = make_revival(self)
+        self.run = next(host.runs)
+        clock = VaultClock(self.kernel)
+        self.revival = Revival(clock, self.state, self.process, self.session, host.said)
         self.open_requests: list[tuple[str, asyncio.Future[Any]]] = []
         self._version = int(host.kernel.now * 1000)
         self._changed = asyncio.Event()
         self._verbs, self._fences = Worker(self.program), Worker(self.program)
+        self._fence: Job | None = None
+        self.lease = SimLease(self, self._verbs.submit)
         self._verb = ""
         self._running: Command | None = None
         self._seen: Observation | None = None
@@ -181,26 +177,18 @@ class VaultAgent:
 
     async def _live(self) -> None:
         await _result(self._verbs.submit(self._prepare))
+        self.program.run(self.lease.run)
         self._server_changed()
         while True:
-            if self.revival.due(verb_runs=bool(self._verb)):
-                await _result(self._verbs.submit(self.revival.revive))
+            fenced = self._fence is not None and not self._fence.done.done()
+            if not fenced and self.revival.due(verb_runs=bool(self._verb)) and self.lease.may_be_open():
+                await _result(self._verbs.submit(self.revival.act))
             await asyncio.sleep(REVIVE_EVERY)
 
     def _prepare(self) -> None:
-        """Find mariadbd, and close it when it must not be open: an earlier agent may have ended between order and deed."""
-        self.process.attach()
-        if not self.server.alive:
-            return
-        state = self.state.read()
-        if state.order_kind is not OrderKind.NONE:
-            return
-        try:
-            closed = not state.fenced and self.session.switches().read_only
-        except DatabaseError:
-            return
-        if not closed:
-            self.process.kill()
+        """Find a mariadbd that an earlier agent started."""
+        if self.process.attach():
+            self.revival.take_up()
 
     # --- watching -------------------------------------------------------------------------------------------------
 
@@ -263,7 +251,12 @@ class VaultAgent:
         self.open_requests.append(request)
         try:
             if what[0] == "hello":
-                result: Any = await self._wait_change(what[1], what[2])
+                _, since, seconds, echo, term = what
+                self.lease.hello(echo, term)
+                report = await self._wait_change(since, seconds)
+                result: Any = replace(report, challenge=self.lease.challenge())
+            elif what[0] == "grant":
+                result = grant_refusal(self.state.read(), what[1])
             else:
                 result = await self.execute(what[1], what[2])
         except (ReplicationError, ValueError) as error:
@@ -273,8 +266,8 @@ class VaultAgent:
 
     async def execute(self, verb: Verb, command: Command) -> Answer:
         if verb is Verb.FENCE:
-            fence = self._fences.submit(lambda: perform(self._ports(), self.host.name, verb, command))
-            answer: Answer = await _result(fence)
+            self._fence = self._fences.submit(lambda: perform(self._ports(), self.host.name, verb, command))
+            answer: Answer = await _result(self._fence)
             return answer
         received = self.kernel.now
         job = self._verbs.submit(lambda: self._perform(verb, command, received))
@@ -301,10 +294,20 @@ class VaultAgent:
         finally:
             self._running = None
             self.session.ready()
+            if "peers" in command.args:
+                self._note_peers(command)
             if self.server.ready:
                 self._observe()
             self._verb = ""
             self._bump()
+
+    def _note_peers(self, command: Command) -> None:
+        state = self.state.read()
+        if (state.vault, state.term, state.epoch) == (command.vault, command.term, command.epoch):
+            try:
+                self.state.write(peers=tuple(command.args["peers"]))
+            except StateError as error:
+                raise StepFailed(self.host.name, "peers", "state", str(error)) from error
 
     def _ports(self) -> Ports:
         ports = Ports(
@@ -327,6 +330,7 @@ class VaultAgent:
 
     def _state_changed(self, before: AgentState, after: AgentState) -> None:
         self.host.state_changed(before, after)
+        self.lease.woken.fire()
         self._bump()
 
     def bump(self) -> None:
@@ -384,10 +388,10 @@ class VaultAgent:
             disk_free_bytes=10**10,
             disk_error="No space left on device" if self.host.disk.full else "",
             challenge="",
-            lease_left=None,
-            closed_by_lease=False,
+            lease_left=self.lease.left,
+            closed_by_lease=self.lease.closed,
             purge_command="vault-agent purge",
-            fences=("sigkill",),
+            fences=("sigkill", "lease"),
             database=self._database_report() if phase in (ProcessState.UP, ProcessState.HUNG) else None,
         )
 
@@ -490,9 +494,13 @@ class WatchedProcess:
     def save_binary_logs(self) -> str:
         return self._server.process.save_binary_logs()
 
-    def attach(self) -> None:
+    def relay_log(self) -> Iterator[RelayTransaction]:
+        return self._server.process.relay_log()
+
+    def attach(self) -> bool:
         if self._server.alive:
             self._set(ProcessState.STARTING)
+        return self._server.alive
 
     def look(self) -> bool:
         """Notice a death; whether it has died since the last look."""

@@ -105,6 +105,14 @@ class Controller:
                     await self.kernel.create_future()  # dead: nobody ever ends this wait
                 await asyncio.sleep(0)
 
+    @property
+    def watches(self) -> bool:
+        """Whether it leads and has taken up the vault."""
+        process = self.process
+        return (
+            process is not None and process.held and process.heartbeat is not None and bool(process.heartbeat.watches)
+        )
+
     def open_operations(self) -> set[str]:
         """Operations that its process still works on, or means to end."""
         heartbeat = self.process.heartbeat if self.process is not None else None

@@ -72,9 +72,7 @@ class SimState:
         self._exchange(change, flush)
         return said[0]
 
-    def _exchange(
-        self, change: Callable[[AgentState], AgentState], flush: Callable[[AgentState], None]
-    ) -> AgentState:
+    def _exchange(self, change: Callable[[AgentState], AgentState], flush: Callable[[AgentState], None]) -> AgentState:
         if self._busy:
             self._disk.kernel.block_until(lambda: not self._busy, None, self._free)
         before = self._state

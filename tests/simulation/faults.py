@@ -29,7 +29,9 @@ class Faults:
             self.kernel.call_at(max(start, start + fault.at - fault.n / 1000), self.db.take_backup)
 
     def _begin(self, fault: Fault) -> None:
-        begin: Callable[[Fault], Callable[[], None] | None] = getattr(self, "_" + fault.kind.replace(" ", "_").replace("-", "_"))
+        begin: Callable[[Fault], Callable[[], None] | None] = getattr(
+            self, "_" + fault.kind.replace(" ", "_").replace("-", "_")
+        )
         self.world.history.note("fault", str(fault))
         end = begin(fault)
         if end is not None:

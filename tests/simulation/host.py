@@ -1,7 +1,7 @@
 """A vault host: what survives its agent. Its disk, its mariadbd, its place in the network."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
 from random import Random
@@ -9,6 +9,7 @@ from typing import Any
 
 from replication.core.roles import Witness
 from replication.core.vault_ports import AgentState, Ports
+from replication.procedures.vault.lease import Lease
 from tests.simulation.agent import Server, VaultAgent
 from tests.simulation.controller import Refused
 from tests.simulation.disk import Disk
@@ -25,7 +26,12 @@ class VaultHost:
         self.kernel, self.network, self.server, self.rng = kernel, network, server, rng
         self.name, self.address = name, address
         self.disk = Disk(kernel, rng, AgentState(server_id=number))
-        self._boots = count(1)
+        self._boots, self.runs = count(1), count(1)
+        self.peers: Mapping[str, VaultHost] = {}
+        """All hosts, by address."""
+        self.kept_lease: tuple[str, Lease] | None = None
+        """The lease as the agent wrote it down last, with the boot in which it did."""
+        self.said: Callable[[str], None] = lambda text: None
         self.boot_id = f"{name}-{next(self._boots)}"
         self.agent: VaultAgent | None = None
         self.fuse: int | None = None

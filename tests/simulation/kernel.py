@@ -97,16 +97,14 @@ class Program:
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """A task of this program. What it raises, unless cancelled, is a fault of ours and fails the run."""
-        return self.kernel.create_task(self._guarded(work), context=self.context)
+        task: asyncio.Task[T] = self.kernel.create_task(work, context=self.context)
+        task.add_done_callback(self._check)
+        return task
 
-    async def _guarded(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            return await work
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            self.kernel.fault(self.name, traceback.format_exc())
-            raise
+    def _check(self, task: "asyncio.Task[Any]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.kernel.fault(self.name, "".join(traceback.format_exception(error)))
 
     def run(self, function: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
         """Blocking code of this program on a greenlet of its own, as on a thread; the future gets what it returns. What it

@@ -143,9 +143,7 @@ class MetadataDb:
             silence_hold=timedelta(seconds=self._hold_left(c)),
             switchover=c.wish if c.wish is not None and c.operations.get(c.wish.operation) == "queued" else None,
         )
-        return Snapshot(
-            vaults=(config,), running=c.running, noted_running=c.noted_running, run_wanted=c.run_wanted
-        )
+        return Snapshot(vaults=(config,), running=c.running, noted_running=c.noted_running, run_wanted=c.run_wanted)
 
     def _hold_left(self, c: Content) -> float:
         if c.silence_failover_at is None:

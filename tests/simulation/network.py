@@ -83,9 +83,7 @@ class Network:
 
     # --- messages
 
-    def send(
-        self, sender: str, receiver: str, arrive: Callable[..., None], *args: Any, noisy: bool = False
-    ) -> None:
+    def send(self, sender: str, receiver: str, arrive: Callable[..., None], *args: Any, noisy: bool = False) -> None:
         """Have `arrive(*args)` called at the receiver's end: once, never, late; a noisy message also twice."""
 
         def deliver() -> None:

@@ -44,9 +44,7 @@ class Schedule:
         return max((f.at + f.seconds for f in self.faults), default=0.0) + 0.2
 
     def without(self, index: int) -> "Schedule":
-        return Schedule(
-            self.seed, self.nodes, self.warm, self.armed, self.faults[:index] + self.faults[index + 1 :]
-        )
+        return Schedule(self.seed, self.nodes, self.warm, self.armed, self.faults[:index] + self.faults[index + 1 :])
 
 
 @dataclass(frozen=True)

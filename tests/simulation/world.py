@@ -59,14 +59,18 @@ class Simulation:
         self.hosts: dict[str, VaultHost] = {}
         for number, name in enumerate(NODES[: schedule.nodes], start=1):
             self._add_host(name, number)
+        by_address = {h.address: h for h in self.hosts.values()}
+        for host in self.hosts.values():
+            host.peers = by_address
         self.controllers: dict[str, Controller] = {}
         for name in CONTROLLERS:
-            by_address = {h.address: h for h in self.hosts.values()}
             controller = Controller(self.kernel, self.network, self.db, by_address, name)
             controller.said = lambda who, epoch, rule, text: self.history.note(who, f"{rule} {text}")
             self.controllers[name] = controller
         rows = count(1)
-        self.writers = [self._writer(w, nodes, rows) for w, nodes in (("stays", "a"), ("moves", "ba"), ("roams", "abc"))]
+        self.writers = [
+            self._writer(w, nodes, rows) for w, nodes in (("stays", "a"), ("moves", "ba"), ("roams", "abc"))
+        ]
         self.faults = Faults(self)
 
     def _chance(self, name: str) -> Random:
@@ -79,6 +83,7 @@ class Simulation:
         server.acknowledged = lambda row: self.history.served(name, row)
         host = VaultHost(self.kernel, self.network, server, rng, name=name, address=address, number=number)
         host.state_changed = lambda before, after: self.history.state_changed(name, before, after)
+        host.said = lambda text: self.history.note(name, text)
         self.hosts[name] = host
         role = SystemRole.PRIMARY if number == 1 else SystemRole.FALLBACK
         node = NodeView(id=name * 32, hostname=name, ip=address, system_role=role, ordinal=number)
@@ -151,7 +156,13 @@ class Simulation:
 
     async def _order(self, host: VaultHost, verb: Verb, **args: Any) -> Any:
         command = Command(
-            vault=VAULT, node=host.name * 32, term=0, epoch=self.db.content.row.epoch, operation="start", deadline=5.0, args=args
+            vault=VAULT,
+            node=host.name * 32,
+            term=0,
+            epoch=self.db.content.row.epoch,
+            operation="start",
+            deadline=5.0,
+            args=args,
         )
         assert host.agent is not None
         done = host.agent.program.spawn(host.agent.execute(verb, command))
@@ -203,8 +214,15 @@ class Simulation:
             if node.id == row.primary or self._held(node, primary):
                 continue
             replica = self.hosts[node.hostname].server.database.replica()
-            if replica is None or not replica.streaming or not replica.applier or replica.source_host != primary.address:
+            if (
+                replica is None
+                or not replica.streaming
+                or not replica.applier
+                or replica.source_host != primary.address
+            ):
                 return f"{node.hostname} does not follow"
+        if not any(c.watches for c in self.controllers.values()):
+            return "nobody leads"
         if not all(w.last_ok for w in self.writers):
             return "a writer never got a row in"
         return ""
@@ -215,7 +233,8 @@ class Simulation:
         state = host.disk.durable
         if state.quarantine:
             extra = extra_transactions(
-                host.server.database.positions().gtid_binlog_state, primary.server.database.positions().gtid_binlog_state
+                host.server.database.positions().gtid_binlog_state,
+                primary.server.database.positions().gtid_binlog_state,
             )
             return bool(extra)
         return False
