@@ -31,18 +31,18 @@ from replication.agent.lease import PrimaryLease
 from replication.agent.observer import Observer
 from replication.agent.peers import peers_of
 from replication.agent.process import Mariadbd
-from replication.agent.revival import Revival
 from replication.agent.state import StateDamaged, StateFile, load
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StepFailed
 from replication.core.report import PROTOCOL, NodeReport
-from replication.core.roles import OrderKind, ProcessState
-from replication.core.vault_ports import SERVER_ID_MAX, AgentState, DatabaseError, Ports, StateError
+from replication.core.roles import ProcessState
+from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, StateError
 from replication.core.version import VERSION
 from replication.dialects.mariadb import MariaDb, PkiFiles
 from replication.dialects.mariadb_accounts import Client
 from replication.procedures.vault.lease import GrantRequest, grant_refusal
+from replication.procedures.vault.revival import Revival, remembered
 from replication.procedures.vault.verbs import perform
 
 log = logging.getLogger(__name__)
@@ -100,27 +100,24 @@ class VaultAgent:
         self._loop = asyncio.get_running_loop()
         self._read_certificate()
         self._remember()
+        self.revival = Revival(SystemClock(), self.state, self.process, self._database(), log.warning)
         await self._loop.run_in_executor(self._verbs, self._prepare_database)
         self.firewall.arm()
         self._begin_fences()
-        self.revival = Revival(self.state, self.process, self._database(), self.state.read())
         self.observer.start()
         self._tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._revive())]
 
     def _remember(self) -> None:
-        """Take up the state; a node that has data but lost its memory is held closed (its promises are gone)."""
+        """Take up the state, or say what became of it."""
         config = self.config
-        lost = ""
+        kept, lost = None, ""
         try:
-            state = load(config.state_file)
-        except StateDamaged as error:
-            state, lost = None, f"the agent's memory is damaged: {error}"
-        if state is None:
-            state = AgentState(server_id=fresh_server_id([]))
-            if not lost and config.data_dir.exists():
+            kept = load(config.state_file)
+            if kept is None and config.data_dir.exists():
                 lost = f"the agent's memory {config.state_file} is lost"
-            if lost:
-                state = AgentState(server_id=state.server_id, quarantine=f"{lost}: rebuild this node, or purge it")
+        except StateDamaged as error:
+            lost = f"the agent's memory is damaged: {error}"
+        state = remembered(kept, lost, server_id=fresh_server_id([]))
         self.state = self.process.state = StateFile(config.state_file, state, self._bump)
         try:
             self.state.write()
@@ -149,24 +146,11 @@ class VaultAgent:
     def _prepare_database(self) -> None:
         self.process.check_installed()
         if self.process.attach():
-            self._close_what_must_not_be_open()
+            self.revival.take_up()
             return
         self.process.check_port()
         if not self.config.data_dir.is_dir():
             self.process.install()
-
-    def _close_what_must_not_be_open(self) -> None:
-        """An earlier agent may have ended between an order and its deed, or the order may be lost (rules 11, 12)."""
-        state = self.state.read()
-        if state.order_kind is not OrderKind.NONE:
-            return
-        try:
-            closed = not state.fenced and self._database().switches().read_only
-        except DatabaseError:
-            return  # it is starting, and so it is closed; or it hangs, and whoever follows or fences it kills it
-        if not closed:
-            log.warning("mariadbd is open without an order to be primary: it is killed and starts closed")
-            self.process.kill()
 
     def _read_certificate(self) -> None:
         certificate = certificates.load(self.config.pki_dir / "cert.pem")
@@ -231,7 +215,7 @@ class VaultAgent:
         while True:
             if self.lease.may_be_open() and not self._fence.pending and self.revival.due(verb_runs=bool(self._verb)):
                 try:
-                    await self._loop.run_in_executor(self._verbs, self.revival.revive)
+                    await self._loop.run_in_executor(self._verbs, self.revival.act)
                 except Exception:  # whatever it was: the next try may succeed, a task that has ended never does
                     log.exception("bringing mariadbd back failed")
             await asyncio.sleep(0.05)

@@ -13,18 +13,18 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from replication.agent import mycnf, salvage
+from replication.agent import mycnf, relaylog, salvage
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession, local_user
 from replication.agent.errors import CannotStart
 from replication.agent.proc import ProcessHandle, find_mariadbd, still_dying
 from replication.core.roles import ProcessState
-from replication.core.vault_ports import BootRole, DatabaseError, ProcessError, State
+from replication.core.vault_ports import BootRole, DatabaseError, ProcessError, RelayTransaction, State
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,9 @@ class Mariadbd:
         if self.running():
             raise ProcessError("the binary logs are copied only while mariadbd is down")
         return salvage.save_binary_logs(self.config.data_dir, self.config.salvage_dir)
+
+    def relay_log(self) -> Iterator[RelayTransaction]:
+        return relaylog.transactions(self.config.data_dir)
 
     # --- the agent's side ---------------------------------------------------------------------------------------------
 
@@ -271,11 +274,15 @@ class Mariadbd:
             self.changed()
 
     @property
-    def error_log(self) -> Path:
+    def error_log(self) -> str:
+        return str(self._log_file)
+
+    @property
+    def _log_file(self) -> Path:
         return self.config.log_dir / "mariadbd.log"
 
     def _open_log(self) -> BinaryIO:
-        path = self.error_log
+        path = self._log_file
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_size > LOG_BYTES_MAX:
                 path.replace(path.with_name("mariadbd.log.1"))
@@ -284,8 +291,8 @@ class Mariadbd:
     def _reason(self) -> str:
         """The last error that mariadbd wrote, for the sentence that the operator reads."""
         try:
-            with self.error_log.open("rb") as text:
-                text.seek(max(0, self.error_log.stat().st_size - 16384))
+            with self._log_file.open("rb") as text:
+                text.seek(max(0, self._log_file.stat().st_size - 16384))
                 return _last_error(text.read().decode(errors="replace")) or f"see {self.error_log}"
         except OSError:
             return f"see {self.error_log}"

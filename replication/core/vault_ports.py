@@ -4,14 +4,15 @@ The agent wires the real ones (replication/agent); the simulator wires its own. 
 time on a thread of their own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from .commands import ReplicationAccount
-from .roles import OrderKind
+from .positions import Gtid
+from .roles import OrderKind, ProcessState
 
 
 class BootRole(StrEnum):
@@ -44,6 +45,13 @@ class AgentState:
     source_port: int = 0
     """Whom it was told to follow; "" when nobody."""
     tainted: bool = False
+    """It may lack what it acknowledged: its mariadbd was started anew and its relay log is not, or cannot be, applied."""
+    relay_log_kept: bool = False
+    """Beside `tainted`: nothing was thrown away yet, so applying the relay log ends the taint (procedures/vault/rescue.py)."""
+    taint_reason: str = ""
+    """Why its relay log could not be applied, as a sentence."""
+    to_open: bool = False
+    """It has an order to be primary, and its mariadbd was started closed for it: whoever takes over here opens it."""
     quarantine: str = ""
     needs_rebuild: str = ""
     peers: tuple[str, ...] = ()
@@ -66,6 +74,8 @@ class ReplicaStatus:
     applier_errno: int
     applier_error: str
     seconds_behind: float | None
+    by_gtid: bool = True
+    """False while its applier reads the relay log by place (Database.apply_relay_log)."""
 
     @property
     def streaming(self) -> bool:
@@ -74,6 +84,24 @@ class ReplicaStatus:
     @property
     def receiver_stopped(self) -> bool:
         return self.receiver == "No"
+
+
+@dataclass(frozen=True)
+class RelayPlace:
+    """A place in the relay log, as MariaDB counts it."""
+
+    file: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class RelayTransaction:
+    """One transaction in the relay log, which may go over from one file to the next."""
+
+    gtid: Gtid
+    begins: RelayPlace
+    ends: RelayPlace | None
+    """After its last byte; None for one that did not arrive whole, which was never acknowledged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +189,20 @@ class State(Protocol):
 
 
 class Process(Protocol):
-    """The local mariadbd as an operating system process."""
+    """The local mariadbd as an operating system process, and the files it has left."""
+
+    @property
+    def phase(self) -> ProcessState: ...
+
+    @property
+    def died_in_service(self) -> bool:
+        """It had answered before it died; one that does not even start says nothing new by dying again."""
+        ...
+
+    @property
+    def error_log(self) -> str:
+        """Where a person reads why it died."""
+        ...
 
     def running(self) -> bool: ...
 
@@ -176,6 +217,13 @@ class Process(Protocol):
 
     def save_binary_logs(self) -> str:
         """Copy the newest binary logs aside and return where to; "" when there are none. Raises ProcessError."""
+        ...
+
+    def relay_log(self) -> Iterator[RelayTransaction]:
+        """What stands in the relay log, in order; only while the receiver and the applier are stopped.
+
+        Only the last one may lack its end. Raises ProcessError, also between two of them, when the files make no sense.
+        """
         ...
 
 
@@ -243,6 +291,22 @@ class Database(Protocol):
 
     def start_applier(self) -> None:
         """Only while the receiver runs: with both threads stopped this throws received transactions away."""
+        ...
+
+    def apply_relay_log(self, begin: RelayPlace, end: RelayPlace) -> None:
+        """Begin to apply the relay log from one place to another, by place and not by GTID; returns at once.
+
+        Only while both threads are stopped. Nothing is thrown away. Whether the applier stops at the end by itself depends
+        on what follows there.
+        """
+        ...
+
+    def follow_by_gtid(self) -> None:
+        """Count by GTID again after `apply_relay_log`, from what was applied. Throws the relay log away."""
+        ...
+
+    def count_own_as_applied(self) -> None:
+        """gtid_slave_pos becomes gtid_binlog_pos. Only while both threads are stopped."""
         ...
 
     def start_replication(self) -> None: ...

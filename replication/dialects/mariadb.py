@@ -11,6 +11,7 @@ from typing import Any, Final
 from replication.core.vault_ports import (
     DatabaseError,
     Positions,
+    RelayPlace,
     ReplicaStatus,
     Source,
     Switches,
@@ -155,7 +156,7 @@ class MariaDb(Accounts, Closing):
     def change_source(self, source: Source) -> None:
         if source.demote:
             # MASTER_DEMOTE_TO_SLAVE does the same for events of the present server_id only, and ours has just changed.
-            self.session.run("SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos")
+            self.count_own_as_applied()
         self.session.run(
             "CHANGE MASTER TO MASTER_HOST = %s, MASTER_PORT = %s, MASTER_USER = %s, MASTER_PASSWORD = '',"
             " MASTER_USE_GTID = slave_pos, MASTER_SSL = 1, MASTER_SSL_CA = %s, MASTER_SSL_CERT = %s, MASTER_SSL_KEY = %s,"
@@ -178,6 +179,19 @@ class MariaDb(Accounts, Closing):
 
     def start_applier(self) -> None:
         self.session.run("START SLAVE SQL_THREAD")
+
+    def apply_relay_log(self, begin: RelayPlace, end: RelayPlace) -> None:
+        # With GTID the applier's start would throw the relay log away and wait for a source to send it again.
+        self.session.run(
+            "CHANGE MASTER TO MASTER_USE_GTID = no, RELAY_LOG_FILE = %s, RELAY_LOG_POS = %s", begin.file, begin.offset
+        )
+        self.session.run("START SLAVE SQL_THREAD UNTIL RELAY_LOG_FILE = %s, RELAY_LOG_POS = %s", end.file, end.offset)
+
+    def follow_by_gtid(self) -> None:
+        self.session.run("CHANGE MASTER TO MASTER_USE_GTID = slave_pos")
+
+    def count_own_as_applied(self) -> None:
+        self.session.run("SET GLOBAL gtid_slave_pos = @@GLOBAL.gtid_binlog_pos")
 
     def start_replication(self) -> None:
         self.session.run("START SLAVE")
@@ -256,4 +270,5 @@ def _replica(row: Row) -> ReplicaStatus:
         applier_errno=int(row["Last_SQL_Errno"]),
         applier_error=row["Last_SQL_Error"] or "",
         seconds_behind=float(behind) if behind is not None else None,
+        by_gtid=row["Using_Gtid"] != "No",
     )

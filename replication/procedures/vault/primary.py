@@ -34,13 +34,13 @@ def _everything_applied(work: Work, replica: ReplicaStatus) -> bool:
 
 def open_solo(work: Work) -> Mapping[str, Any]:
     """Be the primary, acknowledging alone. 1 refuse what may lack writes; 2 persist; 3 start; 4 drop the source; 5 stop
-    waiting; 6 jump; 7 accounts; 8 lift the cut; 9 open."""
+    waiting; 6 jump; 7 accounts; 8 lift the cut; 9 open. Until then the memory says that it is still to be opened."""
     ports, db = work.ports, work.ports.database
     state = ports.state.read()
     if state.quarantine:
         raise work.refusal("quarantine", f"it is held closed: {state.quarantine}")
     if state.tainted:
-        raise work.refusal("tainted", "it restarted as a replica and may lack writes that it had acknowledged")
+        raise work.tainted(state)
     running = ports.process.running()
     replica = db.replica() if running else None
     if not running and state.source_host:
@@ -50,10 +50,11 @@ def open_solo(work: Work) -> Mapping[str, Any]:
     if replica is not None and not (replica.receiver_stopped and _everything_applied(work, replica)):
         raise work.refusal("not-drained", "it still receives, or has not applied all that it received")
     epoch = work.command.epoch
+    to_open = not running or db.switches().read_only
     with work.step("order"):
         work.persist(
             order_kind=OrderKind.SOLO, order_epoch=epoch, primary_order_kind=OrderKind.SOLO, primary_order_epoch=epoch,
-            fenced=False, source_host="", source_port=0, needs_rebuild="",
+            fenced=False, source_host="", source_port=0, needs_rebuild="", to_open=to_open,
         )  # fmt: skip
     if not running:
         with work.step("start"):
@@ -78,6 +79,8 @@ def open_solo(work: Work) -> Mapping[str, Any]:
     ports.firewall.lift()
     with work.step("open"):
         db.set_read_only(False)
+    if to_open:
+        work.persist(to_open=False)
     return {"gtid_binlog_pos": db.positions().gtid_binlog_pos}
 
 

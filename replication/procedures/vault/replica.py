@@ -9,6 +9,7 @@ from replication.core.positions import GtidPosition, extra_transactions, parse_l
 from replication.core.roles import OrderKind
 from replication.core.vault_ports import AgentState, BootRole, DatabaseError, ReplicaStatus, Source
 
+from .rescue import CannotRescue, rescue
 from .work import POLL, Work
 
 STEADY = timedelta(milliseconds=300)
@@ -53,7 +54,9 @@ def follow(work: Work) -> Mapping[str, Any]:
     was_open = ports.process.running() and _may_be_open(work, state)
     # From here on what it received may be thrown away: until it follows again it may lack what it acknowledged.
     tainted = state.tainted or bool(state.source_host)
-    work.persist(order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=False, tainted=tainted)
+    work.persist(
+        order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=False, tainted=tainted, relay_log_kept=False
+    )
     if was_open:
         with work.step("kill"):
             ports.process.kill()
@@ -74,8 +77,9 @@ def follow(work: Work) -> Mapping[str, Any]:
 def _followed(work: Work) -> None:
     """It streams from a living primary: it is no former primary any more, and gets again what it may have lost."""
     work.persist(
-        primary_order_kind=OrderKind.NONE, primary_order_epoch=0, tainted=False, needs_rebuild="", quarantine=""
-    )
+        primary_order_kind=OrderKind.NONE, primary_order_epoch=0, tainted=False, relay_log_kept=False, taint_reason="",
+        needs_rebuild="", quarantine="",
+    )  # fmt: skip
 
 
 def _follows_well(work: Work, order: FollowOrder, state: AgentState) -> bool:
@@ -184,7 +188,7 @@ def acker(work: Work) -> Mapping[str, Any]:
     if state.quarantine:
         raise work.refusal("diverged", state.quarantine)
     if state.tainted:
-        raise work.refusal("tainted", "it restarted and has to follow anew before it may acknowledge")
+        raise work.tainted(state)
     replica = db.replica()
     if replica is None or not replica.streaming or not replica.applier:
         raise work.refusal("not-following", "it does not follow, so it cannot acknowledge")
@@ -203,10 +207,11 @@ def acker(work: Work) -> Mapping[str, Any]:
 
 def revoke(work: Work) -> Mapping[str, Any]:
     """Never acknowledge for this source again. The applier runs first: with both threads stopped MariaDB throws received
-    transactions away. Then the cut, or the receiver would dial its dead source for a second or two."""
+    transactions away at their start. Then the cut, or the receiver would dial its dead source for a second or two."""
     ports, db = work.ports, work.ports.database
-    if ports.state.read().tainted:
-        raise work.refusal("tainted", "it restarted and may lack writes that it had acknowledged")
+    state = ports.state.read()
+    if state.tainted:
+        raise work.tainted(state)
     replica = db.replica()
     if replica is None:
         db.set_acknowledging(False)
@@ -214,8 +219,7 @@ def revoke(work: Work) -> Mapping[str, Any]:
     if not replica.applier and not replica.receiver_stopped:
         db.start_applier()
     elif not replica.applier and not _drained(work, replica):
-        work.persist(tainted=True)
-        raise work.refusal("tainted", "both its threads were stopped before it had applied all it received")
+        _rescue(work)
     with work.step("cut"):
         ports.firewall.cut(replica.source_host)
     with work.step("stop receiver"):
@@ -223,6 +227,17 @@ def revoke(work: Work) -> Mapping[str, Any]:
     db.set_acknowledging(False)
     after = db.replica()
     return {"gtid_io_pos": after.gtid_io_pos if after is not None else "", "tainted": False}
+
+
+def _rescue(work: Work) -> None:
+    """Both its threads were stopped before it had applied all it received: nothing is thrown away until one is started."""
+    ports = work.ports
+    work.persist(tainted=True, relay_log_kept=True, taint_reason="")
+    with work.step("rescue"):
+        try:
+            rescue(ports.clock, ports.process, ports.database, work.persist)
+        except CannotRescue:
+            raise work.tainted(ports.state.read()) from None
 
 
 def _drained(work: Work, replica: ReplicaStatus) -> bool:
@@ -280,7 +295,7 @@ def detach(work: Work) -> Mapping[str, Any]:
             db.forget_source()
         db.set_read_only(True)
     ports.firewall.lift()
-    work.persist(source_host="", source_port=0)
+    work.persist(source_host="", source_port=0, relay_log_kept=False)
     if work.command.args.get("leave") is True:
         server_id = ports.state.read().server_id
         work.revise(lambda _: AgentState(server_id=server_id))

@@ -44,6 +44,11 @@ class Work:
     def refusal(self, reason: str, text: str) -> StepFailed:
         return StepFailed(self.hostname, self.verb.value, reason, text)
 
+    def tainted(self, state: AgentState) -> StepFailed:
+        """The refusal to trust a node with what it acknowledged."""
+        why = "its relay log is still to be applied" if state.relay_log_kept else state.taint_reason
+        return self.refusal("tainted", f"it may lack writes that it had acknowledged{': ' + why if why else ''}")
+
     def wait(self, done: Callable[[], bool], reason: str, text: Callable[[], str]) -> None:
         """Poll until `done`, or fail at the deadline with the sentence that `text` makes then."""
         while not done():
