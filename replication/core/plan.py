@@ -228,6 +228,8 @@ def _closed_primary(view: VaultView) -> str | None:
         return (
             None  # it forgot the vault that others remember: its data may be gone too, and an empty one must not open
         )
+    if p.up and p.database is not None and p.database.source_host:
+        return None  # it follows somebody who may be the real primary and only has not answered yet: see _contradicted
     settled = p.report.process in (ProcessState.UP, ProcessState.DOWN, ProcessState.DEAD)
     return p.id if settled and p.report.order_kind is OrderKind.NONE else None
 

@@ -281,6 +281,12 @@ CASES = [
         vault(node("a", says={"process": ProcessState.STARTING}), node("b"), solo=True), None, None, id="it is starting"
     ),
     pytest.param(
+        vault(node("a", says={"db": {"source": "b"}}), node("b", never=True), solo=True),
+        None,
+        None,
+        id="it follows somebody who has not answered yet: that one may be the primary",
+    ),
+    pytest.param(
         vault(node("a", says={"vault": "", "node": "", "db": {"source": ""}}), node("b"), solo=True),
         None,
         None,

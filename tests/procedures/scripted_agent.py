@@ -141,6 +141,8 @@ class Agent:
     def _open(self, args: Mapping[str, Any]) -> None:
         if self.tainted or self.quarantine:
             raise StepFailed(self.name, "open", "held-back", "it is held back")
+        if self.source and not self.revoked:
+            raise StepFailed(self.name, "open", "not-drained", "it still receives")
         self._be(OrderKind.SOLO)
         self.process, self.source, self.flag, self.semisync = ProcessState.UP, "", False, False
         self.revoked = self.drained = False
