@@ -174,6 +174,7 @@ def test_a_popup_closes_and_the_focus_returns_to_what_opened_it(page: Page, way:
 def test_tab_walks_through_the_popup_and_never_behind_it(page: Page) -> None:
     page.goto(VAULT)
     dialog = opened(page, page.locator("#add-node"))
+    expect(dialog.get_by_label("Hostname")).to_be_focused()  # a moment after it is seen
     seen = [page.evaluate("document.activeElement.name || document.activeElement.textContent.trim()")]
     for _ in range(6):
         page.keyboard.press("Tab")
@@ -188,6 +189,7 @@ def test_tab_walks_through_the_popup_and_never_behind_it(page: Page) -> None:
 def test_the_whole_form_works_without_a_mouse_and_a_refusal_takes_the_focus_to_its_field(page: Page) -> None:
     page.goto(VAULT)
     dialog = opened(page, page.locator("#add-node"))
+    expect(dialog.get_by_label("Hostname")).to_be_focused()
     page.keyboard.type("new.vault.example")
     page.keyboard.press("Tab")
     page.keyboard.type("70000")  # typed over the proposed port, which is selected
@@ -275,6 +277,7 @@ def test_what_was_unfolded_stays_unfolded(timed: Page, rename: Callable[[str], N
 
 def test_a_popup_and_what_is_typed_in_it_survive_a_poll(timed: Page, rename: Callable[[str], None]) -> None:
     dialog = opened(timed, timed.locator("#add-node"))
+    expect(dialog.get_by_label("Hostname")).to_be_focused()
     timed.keyboard.type("half a na")
     rename("seen below a popup")
     timed.clock.run_for(POLL_MS)
