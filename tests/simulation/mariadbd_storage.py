@@ -185,6 +185,10 @@ class Storage:
         self.slave_pos[gtid.domain] = gtid
         self.highest[gtid.domain] = max(gtid.sequence, self.highest.get(gtid.domain, 0))
 
+    def count_own_as_applied(self) -> None:
+        """SET GLOBAL gtid_slave_pos = @@gtid_binlog_pos."""
+        self.slave_pos = dict(self.last)
+
     def _take_effect(self, transaction: Transaction) -> None:
         kind, *rest = transaction.what
         value = rest[0] if rest else ""
