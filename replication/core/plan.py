@@ -58,8 +58,12 @@ def outdated(view: VaultView) -> bool:
 
     A row that was merely read late looks the same; the claim of the adoption then changes nothing.
     """
+    return _overtaken(view) or _contradicted(view)
+
+
+def _overtaken(view: VaultView) -> bool:
     promised = max((n.report.epoch for n in view.nodes if n.report is not None and belongs(view, n)), default=0)
-    return view.topology.epoch < max(view.high_water, promised) or _contradicted(view)
+    return view.topology.epoch < max(view.high_water, promised)
 
 
 def belongs(view: VaultView, node: NodeView) -> bool:
@@ -88,7 +92,8 @@ def _adopt(view: VaultView) -> str | None:
     intent = view.topology.intent
     adopting = intent is not None and intent.kind is IntentKind.ADOPT
     asked = to_be_asked(view)
-    if not asked or not (outdated(view) or (adopting and all(n.answers and not n.blocked for n in asked))):
+    again = _overtaken(view) or all(n.answers and not n.blocked for n in asked)
+    if not asked or not (again if adopting else outdated(view)):
         return None
     return asked[0].id if not asked[0].blocked else None
 

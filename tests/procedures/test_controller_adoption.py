@@ -151,8 +151,8 @@ def test_a_primary_that_the_restored_list_does_not_have() -> None:
     async def told() -> None:
         scene = await restored(marks=True)
         top = max(a.epoch for a in scene.agents.values()) + 1
-        for name in ("a", "b"):
-            scene[name].set(order=OrderKind.NONE, primary_order=OrderKind.NONE, source="c", flag=False, epoch=top)
+        scene["b"].set(order=OrderKind.NONE, process=ProcessState.DOWN)  # it has not heard yet that it was replaced
+        scene["a"].set(order=OrderKind.NONE, primary_order=OrderKind.NONE, source="c", flag=False, epoch=top)
         scene["c"].set(
             order=OrderKind.SOLO, primary_order=OrderKind.SOLO, primary_order_epoch=top, epoch=top, source=""
         )

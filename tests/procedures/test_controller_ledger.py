@@ -345,7 +345,7 @@ def test_the_word_of_an_agent_is_neither_held_back_nor_noted(word: dict[str, Any
         scene["a"].set(**word)
         assert await until(lambda: scene["b"].open, 1) < 0.3
         assert scene.silence_failovers == 0
-        assert scene["a"].process is ProcessState.DOWN, "fenced beside it"
+        assert (Verb.FENCE, "a") in scene.verbs(), "beside it"
 
     play(told)
 

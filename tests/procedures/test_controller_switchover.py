@@ -373,7 +373,7 @@ def test_whoever_dies_in_the_middle_the_next_leader_ends_with_one_open_primary(
             scene.switchover = None  # it was taken up: its row is no longer queued
         two = takes_over(scene)
         lead(two)
-        await asyncio.sleep(20)
+        await asyncio.sleep(12)
         assert sum(a.can_acknowledge for a in scene.agents.values()) <= 1
         assert scene.row.intent is None
         assert all(scene.ended(o) for o, said in scene.operations.items() if said[0] == "switchover")
