@@ -6,6 +6,7 @@ PyMySQL, because it counts time-outs in milliseconds; what went wrong in a time-
 
 import contextlib
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -63,6 +64,8 @@ class Writers:
         self.hosts, self.password, self.patience, self._inside = list(hosts), password, patience, inside
         self.acknowledged: list[Acknowledged] = []
         self._stop = threading.Event()
+        self._connections: dict[int, Any] = {}
+        """By writer: the one that it uses now."""
         self._threads = [
             threading.Thread(target=self._write, args=(n, first_id + n * 10_000_000), daemon=True) for n in range(count)
         ]
@@ -73,9 +76,13 @@ class Writers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Also ends writers that wait for an answer: what they wait for is not acknowledged."""
         self._stop.set()
+        for connection in list(self._connections.values()):
+            with contextlib.suppress(OSError, AttributeError):
+                connection._sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(self.patience + END_SECONDS)
+            thread.join(END_SECONDS)
 
     def _connect(self, host: VaultHost) -> Any:
         return pymysql.connect(
@@ -96,6 +103,7 @@ class Writers:
             try:
                 if connections[current] is None:
                     connections[current] = self._connect(self.hosts[current])
+                self._connections[number] = connections[current]
                 connections[current].query(f"INSERT INTO {TABLE} VALUES ({id}, {number})")
                 self.acknowledged.append(Acknowledged(time.monotonic(), self.hosts[current].hostname, id))
                 self._stop.wait(PAUSE_SECONDS)
