@@ -51,7 +51,7 @@ class FakeServer(Mariadbd):
         return self.database.observe()
 
     def call(self, action: Callable[[Database], Any]) -> FakeCall:
-        session = self.connect()
+        session = self.connect_session()
         return FakeCall(self._program, lambda: action(session))
 
 

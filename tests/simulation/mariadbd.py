@@ -1,7 +1,7 @@
 """A mariadbd that is none: it reproduces what was measured of the real one, in virtual time, driven by events.
 
 What it must do like the real one, and where the two were compared, stands in tests/conformance. `Mariadbd` is one data directory
-with at most one running process, its `Run`. The verbs' ports are `process`, `firewall` and what `connect()` returns.
+with at most one running process, its `Run`. The verbs' ports are `process`, `firewall` and what `connect_session()` returns.
 
 Nothing polls, and heartbeats are counted instead of sent, so that a minute without writes costs nothing.
 """
@@ -92,7 +92,7 @@ class Mariadbd:
         self._watcher: Callable[[], None] = lambda: None
         self.process = FakeProcess(self)
         self.firewall = FakeFirewall(self, armed=armed)
-        self.database = self.connect()
+        self.database = self.connect_session()
         network.watch(self._network_changed)
 
     # --- what is seen of it -------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Mariadbd:
         """A look at it is answered now."""
         return self.run is not None and self.run.up and not self.frozen and not self.stalled
 
-    def connect(self) -> Session:
+    def connect_session(self) -> Session:
         """Another connection of the agent's; made at its first statement, and again after it was lost."""
         return Session(self)
 
@@ -143,6 +143,10 @@ class Mariadbd:
 
     def rows(self) -> list[int]:
         return sorted(self.storage.rows)
+
+    def has_received(self, row: int) -> bool:
+        """Whether it stands in the relay log or in the binary log, also of a server that does not run."""
+        return row in self.storage.written_rows or row in self.replica_disk.rows
 
     # --- clients ------------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,8 @@ class ReplicaDisk:
     by_gtid: bool = True
     relay: list[Transaction] = field(default_factory=list)
     torn: Transaction | None = None
+    rows: set[int] = field(default_factory=set)
+    """Of clients, that stand in the relay log."""
     generation: int = 1
     info: int = 0
     """Index in the relay log that relay-log.info tells."""
@@ -51,7 +53,19 @@ class ReplicaDisk:
 
     def throw_away(self) -> None:
         self.relay, self.torn, self.info, self.flushed = [], None, 0, 0
+        self.rows = set()
         self.generation += 1
+
+    def write(self, transactions: list[Transaction], *, flush: bool) -> None:
+        self.relay.extend(transactions)
+        self.rows.update(int(t.what[1]) for t in transactions if t.what[0] == "row")
+        if flush:
+            self.flushed = len(self.relay)
+
+    def lose_power(self) -> None:
+        del self.relay[self.flushed :]
+        self.torn = None
+        self.rows = {int(t.what[1]) for t in self.relay if t.what[0] == "row"}
 
     def place(self, index: int) -> RelayPlace:
         return RelayPlace(f"relay.{self.generation:06}", HEADER + BYTES * index)
@@ -334,10 +348,7 @@ class Replication:
     def received(self, stream: Stream, events: Events) -> None:
         if stream is not self.stream:
             return
-        disk = self.disk
-        disk.relay.extend(events.transactions)
-        if self.acknowledging:  # sync_relay_log = 1
-            disk.flushed = len(disk.relay)
+        self.disk.write(events.transactions, flush=self.acknowledging)  # sync_relay_log = 1 on an acker
         for transaction in events.transactions:
             self.io_pos[transaction.gtid.domain] = transaction.gtid
         self.ever_heard = self.run.now
@@ -490,8 +501,7 @@ class Replication:
         if arriving is not None and self.rng.random() < TORN:
             self.disk.torn = arriving
         if power:
-            del self.disk.relay[self.disk.flushed :]
-            self.disk.torn = None
+            self.disk.lose_power()
         for ours in [*self.streams]:
             ours.source_open = False
             ours.settle()

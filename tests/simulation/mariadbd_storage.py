@@ -101,6 +101,9 @@ class Storage:
         self.oldest_file = 1
         self.slave_pos: dict[int, Gtid] = {}
         self.rows: set[int] = set()
+        """Committed ones."""
+        self.written_rows: set[int] = set()
+        """Those in the binary log."""
         self.epochs: set[int] = set()
         self.objects: set[str] = set()
         self.accounts: dict[str, Account] = {}
@@ -163,6 +166,8 @@ class Storage:
         self._undo.append(self.slave_pos.get(gtid.domain) if applied else _LOCAL)
         if not transaction.prepared:
             self._take_effect(transaction)
+        elif transaction.what[0] == "row":
+            self.written_rows.add(int(transaction.what[1]))
         return index
 
     def _count(self, gtid: Gtid) -> None:
@@ -262,4 +267,5 @@ class Storage:
             self.highest[gtid.domain] = max(gtid.sequence, self.highest.get(gtid.domain, 0))
         kept = [transaction.what for transaction in self.log]
         self.rows = {int(what[1]) for what in kept if what[0] == "row"}
+        self.written_rows = set(self.rows)
         self.epochs = {int(what[1]) for what in kept if what[0] == "epoch"}
