@@ -55,6 +55,10 @@ class StateFile:
         self.changed()
         return state
 
+    @property
+    def unwritten(self) -> bool:
+        return self._unwritten
+
     def hold(self, change: Callable[[AgentState], AgentState]) -> str:
         with self._lock:
             state = change(self._state)

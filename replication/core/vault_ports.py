@@ -187,6 +187,11 @@ class State(Protocol):
         """
         ...
 
+    @property
+    def unwritten(self) -> bool:
+        """Whether something that was held is not on disk yet; a `write()` tries again."""
+        ...
+
 
 class Process(Protocol):
     """The local mariadbd as an operating system process, and the files it has left."""

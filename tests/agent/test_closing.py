@@ -277,7 +277,12 @@ def test_a_fence_kills_although_its_order_cannot_be_written(pair: tuple[VaultHos
         with pytest.raises(StepFailed):  # it cannot promise this one
             primary.order(Verb.OPEN, epoch=next(epochs))
         assert primary.database_pid == 0
-    order(primary, Verb.FENCE)
-    kept = load(primary.config.state_file)
-    assert kept is not None
-    assert kept.fenced
+
+    def written() -> bool:
+        kept = load(primary.config.state_file)
+        return kept is not None and kept.fenced
+
+    wait_for(written, PATIENCE * 3, "it is written as soon as the disk takes it, unasked")
+    primary.kill_agent()
+    primary.start(ready=False)
+    assert primary.report().process is ProcessState.DOWN

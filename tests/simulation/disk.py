@@ -60,6 +60,10 @@ class SimState:
     def update(self, change: Callable[[AgentState], AgentState]) -> AgentState:
         return self._exchange(change, lambda state: self._disk.flush(state))
 
+    @property
+    def unwritten(self) -> bool:
+        return self._state != self._disk.durable
+
     def hold(self, change: Callable[[AgentState], AgentState]) -> str:
         said = [""]
 

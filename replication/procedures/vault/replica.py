@@ -7,7 +7,7 @@ from typing import Any
 
 from replication.core.positions import GtidPosition, extra_transactions, parse_list
 from replication.core.roles import OrderKind
-from replication.core.vault_ports import AgentState, BootRole, DatabaseError, ReplicaStatus, Source
+from replication.core.vault_ports import AgentState, BootRole, DatabaseError, ProcessError, ReplicaStatus, Source
 
 from .rescue import CannotRescue, rescue
 from .work import POLL, Work
@@ -113,13 +113,20 @@ def _may_be_open(work: Work, state: AgentState) -> bool:
 
 
 def _start(work: Work, order: FollowOrder, state: AgentState) -> None:
-    role = BootRole.PRIMARY
-    if order.truncate_tail and state.primary_order_kind is OrderKind.LOSSLESS:
+    process = work.ports.process
+    cut = order.truncate_tail and state.primary_order_kind is OrderKind.LOSSLESS
+    if cut:
         with work.step("save binary logs"):
-            work.ports.process.save_binary_logs()
-        role = BootRole.REPLICA
+            process.save_binary_logs()
     with work.step("start"):
-        work.ports.process.start(role, work.left())
+        try:
+            process.start(BootRole.REPLICA if cut else BootRole.PRIMARY, work.left())
+        except ProcessError:
+            if not cut or process.running():
+                raise
+            # MariaDB ends when it cannot cut the tail off, for a change of a table that stands in it. Started with the tail
+            # it tells what that is, and is held for a person.
+            process.start(BootRole.PRIMARY, work.left())
 
 
 def _judge(work: Work, order: FollowOrder) -> None:

@@ -125,7 +125,11 @@ class Revival:
     def due(self, *, verb_runs: bool) -> bool:
         """Whether `act` has something to do now."""
         state = self.state.read()
-        if verb_runs or state.fenced or self.gave_up or self._now() < self._not_before:
+        if verb_runs or self._now() < self._not_before:
+            return False
+        if self.state.unwritten:
+            return True
+        if state.fenced or self.gave_up:
             return False
         # Not `running`: between a death and its notice the grace has not begun yet.
         if self.process.phase in (ProcessState.DOWN, ProcessState.DEAD):
@@ -139,11 +143,16 @@ class Revival:
         return unfinished and self.process.phase in (ProcessState.STARTING, ProcessState.UP)
 
     def act(self) -> None:
-        """Start closed, apply what the relay log holds, reopen when the order says so. What failed is tried again."""
+        """Write what is on no disk yet; start closed, apply what the relay log holds, reopen when the order says so. What
+        failed is tried again."""
         if not self.due(verb_runs=False):  # a verb came first and has seen to it
             return
         self._not_before = self._now() + RETRY.total_seconds()
         try:
+            if self.state.unwritten:
+                self.state.write()
+                self._not_before = self._now()  # and then what there is to do
+                return
             self._start()
             self._rescue()
             self._open()
@@ -151,7 +160,7 @@ class Revival:
             if self.process.phase is ProcessState.STARTING:
                 self._not_before = self._now()
             else:
-                self.say(f"mariadbd did not come back, trying again: {error}")
+                self.say(f"it could not be done, and is tried again: {error}")
 
     def _start(self) -> None:
         state = self.state.read()
