@@ -116,7 +116,7 @@ def _finish(view: VaultView) -> str | None:
     target = view.node(intent.target) if intent else None
     former = view.node(intent.former_primary) if intent else None
     switching = intent is not None and intent.kind is IntentKind.SWITCHOVER and former is not None
-    if switching and former is not None and (_usable(former) or not (former.answers or _gone_silent(former, view))):
+    if switching and former is not None and (_usable(former) or not (former.answers or gone_silent(former, view))):
         return None  # both live, as far as is known: giving the vault back costs nobody a restart
     if target is None or not target.up or target.report is None or target.blocked:
         return None
@@ -132,7 +132,7 @@ def _roll_back(view: VaultView) -> str | None:
         return None
     if intent.kind is IntentKind.SWITCHOVER and _usable(former):  # never needs the target, so it never waits for it
         return former.id if not former.blocked else None
-    if target is not None and not target.answers and not _gone_silent(target, view):
+    if target is not None and not target.answers and not gone_silent(target, view):
         return None  # it may only be late: this leader has perhaps just begun to look
     if not _usable(former) and not _cannot_finish(intent, view):
         return None  # a try failed a moment ago: the next one is better than a vault without a living primary
@@ -145,14 +145,15 @@ def _usable(former: NodeView) -> bool:
     return former.up and report is not None and not report.disk_error and not report.quarantine
 
 
-def _gone_silent(node: NodeView | None, view: VaultView) -> bool:
+def gone_silent(node: NodeView | None, view: VaultView) -> bool:
+    """Whether it is gone, or has not answered for the silence limit; one that was not heard yet may only be late."""
     return node is None or (not node.answers and (node.silence or timedelta()) >= view.thresholds.silence)
 
 
 def _cannot_finish(intent: Intent, view: VaultView) -> bool:
     """Whether trying again will not help: the target cannot be promoted, or a node that must revoke is gone."""
     target = view.node(intent.target)
-    if target is None or target.report is None or any(_gone_silent(view.node(id), view) for id in intent.must_revoke):
+    if target is None or target.report is None or any(gone_silent(view.node(id), view) for id in intent.must_revoke):
         return True
     stuck = target.database is not None and bool(target.database.applier_errno)
     return target.report.tainted or bool(target.report.quarantine) or not target.up or stuck

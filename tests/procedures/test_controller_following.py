@@ -124,7 +124,11 @@ def test_who_does_not_answer_is_locked_out_before_the_proof_and_noted_before_tha
     async def story() -> None:
         scene = solo_vault("b", "c")
         scene["c"].set(reachable=False)
+        began = scene.clock.monotonic()
         await following.become_acker(Controller(scene).procedure(), B)
+        assert scene.clock.monotonic() - began < 1.0, (
+            "its silence is not waited for once more: nobody is promotable meanwhile"
+        )
         verbs = scene.verbs()
         assert verbs.index((Verb.LOCK_OUT, "a")) < verbs.index((Verb.LOSSLESS, "a"))
         (lock,) = [s for s in scene.sent if s.verb is Verb.LOCK_OUT]

@@ -7,7 +7,9 @@ keeps its row until it has heard.
 import pytest
 
 from replication.core.commands import Verb
+from replication.core.errors import ReplicationError
 from replication.core.plan import ActionKind
+from replication.procedures.controller import following
 from tests.builders import id_of
 from tests.procedures.virtual_time import play
 from tests.procedures.world import Controller, Scene
@@ -117,5 +119,37 @@ def test_a_server_that_has_moved_on_is_not_told_anything() -> None:
         await Controller(scene).one_step()
         assert scene.sent == []
         assert C not in scene.nodes
+
+    play(story)
+
+
+def test_a_deleted_node_that_goes_again_before_it_was_told_keeps_its_row() -> None:
+    async def story() -> None:
+        scene = Scene("a", "b", "c")
+        scene.lossless_pair("c")
+        scene.wish("c", active=False, removed=True)
+        scene["c"].set(reachable=False)
+        one = Controller(scene)
+        await one.one_step()
+        scene["c"].set(reachable=True)
+        seen = one.procedure()
+        scene["c"].set(reachable=False, unreachable_kind="refused")
+        with pytest.raises(ReplicationError, match="gone again"):
+            await following.forget(seen, C)
+        assert C in scene.nodes
+
+    play(story)
+
+
+def test_a_node_that_is_silent_is_taken_out_without_waiting_for_it() -> None:
+    async def story() -> None:
+        scene = Scene("a", "b", "c")
+        scene.lossless_pair("c")
+        scene.wish("c", active=False)
+        scene["c"].set(reachable=False)
+        began = scene.clock.monotonic()
+        await Controller(scene).one_step()
+        assert scene.nodes[C].detached
+        assert scene.clock.monotonic() - began < 1.0
 
     play(story)

@@ -3,6 +3,7 @@
 from replication.core import limits
 from replication.core.commands import FollowArgs, Verb, account_name
 from replication.core.errors import NodeUnreachable, ReplicationError, StepFailed
+from replication.core.plan import gone_silent
 from replication.core.roles import OrderKind
 from replication.core.view import NodeView
 
@@ -97,6 +98,9 @@ async def _others_off(p: Procedure, acker: str) -> None:
     for node in p.view.others:
         if node.id == acker or not (node.joined or node.id in p.row.may_ack):
             continue
+        if gone_silent(node, p.view):  # its silence would be waited for, a minute perhaps, and end the same way
+            await _lock_out(p, node.id)
+            continue
         try:
             if node.detached:
                 await p.order(node.id, Verb.DETACH)
@@ -138,17 +142,20 @@ async def _leave(p: Procedure, node: NodeView) -> bool:
     if node.answers and node.report is not None and (node.report.vault, node.report.node) != (p.row.vault, node.id):
         return True
     try:
-        args = {"leave": node.removed}
-        await p.order(node.id, Verb.DETACH, deadline=limits.DRAIN_DEADLINE, args=args)
+        if not gone_silent(node, p.view):
+            args = {"leave": node.removed}
+            await p.order(node.id, Verb.DETACH, deadline=limits.DRAIN_DEADLINE, args=args)
+            return True
     except NodeUnreachable:
-        if p.row.primary:
-            await _lock_out(p, node.id)
-        return False
-    return True
+        pass
+    if p.row.primary:
+        await _lock_out(p, node.id)
+    return False
 
 
 async def forget(p: Procedure, id: str) -> None:
     """A deleted node that had not answered is back: tell it to leave, then delete its row."""
     await p.claim()
-    await _leave(p, p.node(id))
+    if not await _leave(p, p.node(id)):
+        raise ReplicationError(f"{p.node(id).hostname} has gone again before it was told")
     await p.forget(id)
