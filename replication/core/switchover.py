@@ -9,9 +9,12 @@ from typing import Final
 
 from . import limits
 from .candidates import Refusal
-from .diagnosis import Verdict, connections_full, diagnose, read_only_by_hand
+from .diagnosis import Verdict, diagnose, read_only_by_hand
 from .plan import behind, may_become_acker, outdated
 from .view import NodeView, VaultView
+
+TABLE_FULL: Final = "D29"
+"""The one diagnosis that is a reason for a switchover, so none against it."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class Pair:
 
 
 def _sick(p: Pair) -> bool:
-    # A full connection table is one reason for a switchover, so it is none against it.
-    return diagnose(p.view).verdict is not Verdict.HEALTHY and not connections_full(p.primary)
+    found = diagnose(p.view)
+    return found.verdict is not Verdict.HEALTHY and found.id != TABLE_FULL
 
 
 def _threads_broken(p: Pair) -> bool:

@@ -28,6 +28,18 @@ REFUSALS = [
     pytest.param(vault(primary(silent=LONG, witness=Witness.ANSWERS), node("b")), "R30", "b", id="its agent is silent"),
     pytest.param(vault(primary(says={"disk_error": NO_SPACE}), node("b")), "R30", "b", id="the primary's disk is full"),
     pytest.param(vault(primary(says={"closed_by_lease": True}), node("b")), "R30", "b", id="the primary closed itself"),
+    pytest.param(
+        vault(primary(silent=LONG, witness=Witness.SILENT, says={"db": {"connections": 300}}), node("b")),
+        "R30",
+        "b",
+        id="silent, and its table was full when it was heard last",
+    ),
+    pytest.param(
+        vault(primary(says={"process": ProcessState.HUNG, "db": {"connections": 300}}), node("b")),
+        "R30",
+        "b",
+        id="its database hangs, and its table was full",
+    ),
     pytest.param(vault(primary(), node("b", silent=LONG)), "R35", "b", id="its agent is silent"),
     pytest.param(vault(primary(), node("b", never=True)), "R35", "b", id="it was never heard"),
     pytest.param(
