@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.rig.failing_service import STOPPED
 from tests.rig.metadata import MetadataServer, metadata_server
+from tests.rig.observed_service import RESUMED, STOPPED, told
 from tests.stack import Controller, controller
 from tests.vault_host import VaultHost, vault_hosts
 from tests.waiting import wait_for
@@ -136,11 +136,11 @@ def test_a_frozen_leader_that_wakes_up_finds_that_it_no_longer_leads(place: Plac
     place.lead(place.one)
     primary, acker = place.lossless()
     epoch, pid = place.one.vault()["epoch"], place.one.leader_pid()
-    told = len(place.one.full_log("service-a"))
+    before = len(place.one.full_log("service-a"))
     place.one.signal_process(pid, signal.SIGSTOP)
     wait_for(lambda: place.leads(place.two), LEADS_WITHIN, place.logs)
     place.one.signal_process(pid, signal.SIGCONT)
-    wait_for(lambda: GAVE_UP in place.one.full_log("service-a")[told:], LEADS_WITHIN, place.logs)
+    wait_for(lambda: GAVE_UP in place.one.full_log("service-a")[before:], LEADS_WITHIN, place.logs)
     moment = primary.kill_database()
     place.one.wait_vault(primary=acker.hostname)
     assert place.leads(place.two)
@@ -149,24 +149,45 @@ def test_a_frozen_leader_that_wakes_up_finds_that_it_no_longer_leads(place: Plac
     assert place.one.vault()["epoch"] > epoch
 
 
+def sent_and_obeyed_after_waking(steps: list[dict[str, Any]]) -> list[str]:
+    """What was sent before the freeze was sent in time, whenever its answer was read."""
+    woke = next(i for i, line in enumerate(steps) if line["outcome"] == RESUMED)
+    sent: set[tuple[str, str]] = set()
+    obeyed = []
+    for line in steps[woke:]:
+        key = line["step"], line.get("node", "")
+        if line["outcome"] == "sent":
+            sent.add(key)
+        elif line["outcome"] == "done" and key in sent:
+            obeyed.append(f"{line}")
+    return obeyed
+
+
 def survive(place: Place, stop_at: str, how: str) -> None:
     """The leader stops at this step of a failover; the other host finishes; a frozen one wakes up and is refused."""
-    program = (sys.executable, "-m", "tests.rig.failing_service", "--stop-at", stop_at, "--how", how)
+    program = (sys.executable, "-m", "tests.rig.observed_service", "--stop-at", stop_at, "--how", how)
     place.lead(place.one, *program)
     primary, acker = place.lossless()
-    told = len(place.one.full_log("service-a"))
+    before = len(place.one.full_log("service-a"))
+
+    def log() -> str:
+        return place.one.full_log("service-a")[before:]
+
+    def reached(outcome: str) -> bool:
+        return any((line["step"], line["outcome"]) == (stop_at, outcome) for line in told(log()))
+
     with place.writers(primary, acker) as writers:
         writers.wait_acknowledged(time.monotonic(), 10, host=primary, count=50)
         moment = primary.kill_database()
-        wait_for(lambda: f"{STOPPED} {stop_at}" in place.one.full_log("service-a")[told:], 10, place.logs)
+        wait_for(lambda: reached(STOPPED), 10, place.logs)
         wait_for(lambda: place.leads(place.two), LEADS_WITHIN, place.logs)
         place.two.wait_vault(primary=acker.hostname, intent=None)
         writers.wait_acknowledged(moment, 10, host=acker, count=50)
         if how == "freeze":
             place.one.signal_process(place.one.processes["service-a"].pid, signal.SIGCONT)
-            wait_for(lambda: GAVE_UP in place.one.full_log("service-a")[told:], LEADS_WITHIN, place.logs)
-            late = place.one.full_log("service-a")[told:].partition(f"resumed {stop_at}")[2]
-            assert ": done" not in late, "nothing that it sent after it woke up was obeyed"
+            wait_for(lambda: GAVE_UP in log(), LEADS_WITHIN, place.logs)
+            assert reached(RESUMED)
+            assert sent_and_obeyed_after_waking(told(log())) == []
         writers.wait_acknowledged(time.monotonic(), 10, host=acker, count=50)
         assert place.lossless() == (acker, primary), "the old primary is back, as fallback"
         assert place.writable_primaries() == [acker.hostname]
@@ -193,7 +214,7 @@ def test_without_its_metadata_database_the_vault_goes_on(place: Place, away: str
     """Nothing is decided meanwhile; what happened meanwhile is acted upon when the database is back."""
     place.lead(place.one)
     primary, acker = place.lossless()
-    epoch, told = place.one.vault()["epoch"], len(place.one.full_log("service-a"))
+    epoch, before = place.one.vault()["epoch"], len(place.one.full_log("service-a"))
     with place.writers(primary, acker) as writers:
         writers.wait_acknowledged(time.monotonic(), 10, host=primary, count=50)
         moment = time.monotonic()
@@ -202,7 +223,7 @@ def test_without_its_metadata_database_the_vault_goes_on(place: Place, away: str
         else:
             place.server.signal(signal.SIGSTOP)
         try:
-            wait_for(lambda: GAVE_UP in place.one.full_log("service-a")[told:], LEADS_WITHIN, place.logs)
+            wait_for(lambda: GAVE_UP in place.one.full_log("service-a")[before:], LEADS_WITHIN, place.logs)
             writers.wait_acknowledged(time.monotonic(), 10, host=primary, count=100)
             assert writers.longest_gap(moment) < 1
             primary.kill_database()

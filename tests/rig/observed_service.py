@@ -1,53 +1,60 @@
-"""A service worker that dies or freezes at a chosen step of its first failover or switchover: `python -m tests.rig.failing_service`.
+"""A service worker that tells every step of its procedures, and can die or freeze at one: `python -m tests.rig.observed_service`.
 
-Wires the product's ServiceProcess with doors of its own; the product knows nothing of it. Its standard output tells each
-step, and, after a freeze, how the late commands of this leader were answered.
+Wires the product's ServiceProcess with doors of its own; the product knows nothing of it. Its standard output has a JSON
+line per step: the moment (monotonic, comparable between programs of one machine), the step, its outcome, and what the agent
+said about its own steps. After a freeze it shows how the late commands of this leader were answered.
 
-    --stop-at before:revoke --how freeze
-    steps: claim, close, received, revoke, drain, record, open
+    --stop-at before:revoke --how freeze        at the first failover or switchover that it begins
 """
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 import django
 
 STEPS = ("claim", "close", "received", "revoke", "drain", "record", "open")
 HOW = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
-STOPPED = "stopped at"
+STOPPED, RESUMED = "stopped", "resumed"
 
 
 class Failpoint:
     """Armed by the claim of a promotion; stops this process once."""
 
-    def __init__(self, at: str, how: str) -> None:
+    def __init__(self, at: str = "", how: str = "kill") -> None:
         self.at, self.number = at, HOW[how]
         self.armed = self.used = False
 
     def reach(self, place: str) -> None:
         if self.armed and not self.used and place == self.at:
             self.used = True
-            say(f"{STOPPED} {place}")
+            say(place, outcome=STOPPED)
             os.kill(os.getpid(), self.number)
-            say(f"resumed {place}")
+            say(place, outcome=RESUMED)
 
 
-def say(text: str) -> None:
-    print(text, flush=True)
+def say(step: str, **facts: Any) -> None:
+    print(json.dumps({"at": time.monotonic(), "step": step, **facts}), flush=True)
+
+
+def told(log: str) -> list[dict[str, Any]]:
+    """The steps in a log of this program, among the lines of its ordinary log."""
+    return [json.loads(line) for line in log.splitlines() if line.startswith('{"at": ')]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--slot", default="a")
     parser.add_argument(
-        "--stop-at", required=True, choices=[f"{when}:{s}" for when in ("before", "after") for s in STEPS]
+        "--stop-at", default="", choices=["", *(f"{w}:{s}" for w in ("before", "after") for s in STEPS)]
     )
-    parser.add_argument("--how", required=True, choices=sorted(HOW))
+    parser.add_argument("--how", default="kill", choices=sorted(HOW))
     given = parser.parse_args()
     django.setup()
     logging.getLogger().setLevel(logging.INFO)
@@ -65,12 +72,14 @@ async def serve(slot: str, failpoint: Failpoint) -> None:
     class Agents(AgentClient):
         async def command(self, node: NodeView, verb: Verb, command: Command) -> Answer:
             failpoint.reach(f"before:{verb.value}")
+            facts = {"node": node.hostname, "epoch": command.epoch}
+            say(verb.value, **facts, outcome="sent")
             try:
                 answer = await super().command(node, verb, command)
             except ReplicationError as error:
-                say(f"{verb.value} {node.hostname} epoch {command.epoch}: {type(error).__name__} {error}")
+                say(verb.value, **facts, outcome=type(error).__name__, text=str(error))
                 raise
-            say(f"{verb.value} {node.hostname} epoch {command.epoch}: done")
+            say(verb.value, **facts, outcome="done", agent_ms=dict(answer.steps))
             failpoint.reach(f"after:{verb.value}")
             return answer
 
@@ -87,16 +96,17 @@ async def serve(slot: str, failpoint: Failpoint) -> None:
         async def _told(self, step: str, change: Any) -> Topology:
             try:
                 failpoint.reach(f"before:{step}")
+                say(step, outcome="sent")
                 row: Topology = await change
             except ReplicationError as error:
-                say(f"{step}: {type(error).__name__} {error}")
+                say(step, outcome=type(error).__name__, text=str(error))
                 raise
-            say(f"{step} epoch {row.epoch}: done")
+            say(step, epoch=row.epoch, outcome="done")
             failpoint.reach(f"after:{step}")
             return row
 
-    service.AgentClient = Agents
-    service.TopologyStore = Topologies
+    service.AgentClient = Agents  # type: ignore[misc]  # doors of our own, in this process only
+    service.TopologyStore = Topologies  # type: ignore[misc]
     await service.ServiceProcess(slot).serve()
 
 
