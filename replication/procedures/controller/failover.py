@@ -66,13 +66,15 @@ async def _finish_beside_fence(p: Procedure) -> None:
         fence.cancel()
 
 
-async def promote(p: Procedure, intent: Intent, *, drain: timedelta = limits.DRAIN_DEADLINE) -> None:
+async def promote(
+    p: Procedure, intent: Intent, *, revoke: timedelta = limits.STEP_DEADLINE, drain: timedelta = limits.DRAIN_DEADLINE
+) -> None:
     """Revoke every node that may acknowledge for the former primary, drain the target, record it, open it.
 
-    drain: how long the target may take to apply what it has received. Raises ReplicationError; then nobody was opened, or
+    revoke: how long a node may take to stop receiving; drain: how long the target may take to apply what it has received. Raises ReplicationError; then nobody was opened, or
     the record is done and opening it is an ordinary reopen.
     """
-    revocations = [p.order(node, Verb.REVOKE) for node in intent.must_revoke]
+    revocations = [p.order(node, Verb.REVOKE, deadline=revoke) for node in intent.must_revoke]
     await _all(*revocations)
     await p.order(intent.target, Verb.DRAIN, deadline=drain)
     await p.amend(primary=intent.target, may_ack=frozenset(), promotable="", intent=None)

@@ -62,4 +62,4 @@ async def _hand_over(p: Procedure, intent: Intent) -> None:
     if not isinstance(position, str):
         raise ReplicationError(f"{p.node(intent.former_primary).hostname} did not say where it closed")
     await p.order(intent.target, Verb.RECEIVED, deadline=limits.CLOSE_DEADLINE, args={"position": position})
-    await promote(p, intent, drain=limits.CLOSE_DEADLINE)
+    await promote(p, intent, revoke=limits.CLOSE_DEADLINE, drain=limits.CLOSE_DEADLINE)
