@@ -231,6 +231,8 @@ class VaultAgent:
         now, before = self.kernel.now, self._seen
         seen = self._seen = self.server.observe()
         self._seen_at = now
+        if self.host.must_be_closed and not seen.switches.read_only:
+            self.host.violated(f"{self.host.name} is open after {self.host.must_be_closed} and before any new order")
         streaming = seen.replica is not None and seen.replica.streaming
         waits = seen.switches.waiting_sessions > 0
         moved = before is None or before.acknowledged != seen.acknowledged
@@ -251,13 +253,14 @@ class VaultAgent:
         self.open_requests.append(request)
         try:
             if what[0] == "hello":
-                _, since, seconds, echo, term = what
-                self.lease.hello(echo, term)
+                _, since, seconds, echo, term, sent = what
+                self.lease.hello(echo, term, sent)
                 report = await self._wait_change(since, seconds)
                 result: Any = replace(report, challenge=self.lease.challenge())
             elif what[0] == "grant":
                 result = grant_refusal(self.state.read(), what[1])
             else:
+                self.host.commanded(what[3], what[2].epoch)
                 result = await self.execute(what[1], what[2])
         except (ReplicationError, ValueError) as error:
             result = error
@@ -268,8 +271,11 @@ class VaultAgent:
         if verb is Verb.FENCE:
             self._fence = self._fences.submit(lambda: perform(self._ports(), self.host.name, verb, command))
             answer: Answer = await _result(self._fence)
+            self.host.must_be_closed = "FENCE"
             return answer
         received = self.kernel.now
+        if verb in (Verb.OPEN, Verb.FOLLOW):
+            self.host.must_be_closed = ""
         job = self._verbs.submit(lambda: self._perform(verb, command, received))
         await asyncio.wait({job.done}, timeout=command.deadline + BREAK_OFF_AFTER)
         if not job.done.done():
@@ -278,6 +284,8 @@ class VaultAgent:
             if self._running is command:
                 self.session.abort()
         answer = await job.done
+        if verb is Verb.CLOSE:
+            self.host.must_be_closed = "CLOSE"
         return answer
 
     def _perform(self, verb: Verb, command: Command, received: float) -> Answer:

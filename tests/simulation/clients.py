@@ -50,6 +50,7 @@ class Writer:
             node, server = self.nodes[self._at % len(self.nodes)]
             row = next(self.rows)
             began = self.kernel.now
+            self.history.sends(row)
             outcome = server.write(row).outcome(PATIENCE) if self.reachable(node) else "lost"
             if outcome == "ok":
                 self.history.told_ok(node, row)

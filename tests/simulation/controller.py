@@ -234,12 +234,12 @@ class Process:
     async def hello(self, node: NodeView, *, since: int, wait: timedelta, echo: str = "", term: int = 0) -> NodeReport:
         seconds = wait.total_seconds()
         limit = seconds + limits.HELLO_MARGIN.total_seconds()
-        report: NodeReport = await self._ask(node, ("hello", since, seconds, echo, term), limit)
+        report: NodeReport = await self._ask(node, ("hello", since, seconds, echo, term, self.kernel.now), limit)
         return report
 
     async def command(self, node: NodeView, verb: Verb, command: Command) -> Answer:
         await self._port()
-        answer: Answer = await self._ask(node, ("command", verb, command), command.deadline + NETWORK_MARGIN)
+        answer: Answer = await self._ask(node, ("command", verb, command, self.name), command.deadline + NETWORK_MARGIN)
         await self._port()
         return answer
 

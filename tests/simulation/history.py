@@ -24,14 +24,22 @@ class Tenure:
 
 
 class History:
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(self, now: Callable[[], float], holds: Callable[[str, int], bool]) -> None:
+        """holds: whether a node has received a row, whether it has applied it or not."""
+        self._now, self._holds = now, holds
         self.log: list[tuple[object, ...]] = []
         self.violations: list[str] = []
         self.acknowledged: dict[int, str] = {}
         """Row → node whose OK the client got."""
         self.tenures: dict[str, Tenure] = {}
         """Node → when it last became the recorded primary."""
+        self.row = Topology(vault="")
+        """As it was changed last; what a restored database says is not a change."""
+        self.commits: list[int] = []
+        """Rows that a database has acknowledged, in order."""
+        self.begun: dict[int, float] = {}
+        """Row → when its client sent it."""
+        self._served_since = 0.0
         self._served: Tenure | None = None
         """The latest tenure in which a row was acknowledged."""
         self._numbers = count(1)
@@ -68,9 +76,23 @@ class History:
             self.violate(f"epoch {after.epoch} changed its owner")
         if after.intent is not None and after.promotable:
             self.violate("an open intent publishes a promotable node")
+        self.row = after
+        if after.promotable and after.promotable != before.promotable:
+            self._check_published(after.promotable[:1])
         if after.primary and after.primary != before.primary:
             node = after.primary[:1]
             self.tenures[node] = Tenure(next(self._numbers), node, after.epoch)
+
+    def _check_published(self, acker: str) -> None:
+        lacks = [row for row in self.commits if not self._holds(acker, row)]
+        if lacks:
+            self.violate(f"{acker} is published as promotable and lacks acknowledged rows {lacks[:5]}")
+
+    def commanded(self, node: str, sender: str, epoch: int) -> None:
+        """An agent is about to look at a command."""
+        owner = self._owners.get(epoch, "").rpartition(":")[0]
+        if owner and owner != sender:
+            self.violate(f"{sender} commands {node} under epoch {epoch}, which {owner} claimed")
 
     def state_changed(self, node: str, before: AgentState, after: AgentState) -> None:
         order = f"{after.order_kind} of e{after.order_epoch}"
@@ -88,19 +110,30 @@ class History:
 
     def served(self, node: str, row: int) -> None:
         """A database has acknowledged a row, this instant."""
+        self.commits.append(row)
+        acker = self.row.promotable[:1]
+        if acker and node == self.row.primary[:1] and not self._holds(acker, row):
+            self.violate(f"{node} acknowledged row {row} and its published acker {acker} has not received it")
         tenure = self.tenures.get(node)
         if tenure is None:
             self.violate(f"{node} acknowledged row {row} and was never the recorded primary")
             return
-        if self._served is not None and tenure.number < self._served.number:
-            latest = self._served
-            self.violate(
-                f"two primaries: {node} (since epoch {tenure.epoch}) acknowledged row {row} after "
-                f"{latest.node} (since epoch {latest.epoch}) had acknowledged"
-            )
-        elif self._served is not tenure:
-            self._served = tenure
+        latest = self._served
+        if latest is not None and tenure.number < latest.number:
+            # A frozen primary may find, when it is thawed, an acknowledgement that was on its way: the row was sent before
+            # anybody else acknowledged, and who acknowledges now has it. Anything more is a second primary.
+            late = self.begun[row] < self._served_since and self._holds(latest.node, row)
+            if not late:
+                self.violate(
+                    f"two primaries: {node} (since epoch {tenure.epoch}) acknowledged row {row} after "
+                    f"{latest.node} (since epoch {latest.epoch}) had acknowledged"
+                )
+        elif latest is not tenure:
+            self._served, self._served_since = tenure, self._now()
             self.note(node, f"acknowledges from now on (row {row})")
+
+    def sends(self, row: int) -> None:
+        self.begun[row] = self._now()
 
     def told_ok(self, node: str, row: int) -> None:
         """A client was told that its row is safe."""

@@ -31,7 +31,11 @@ class VaultHost:
         """All hosts, by address."""
         self.kept_lease: tuple[str, Lease] | None = None
         """The lease as the agent wrote it down last, with the boot in which it did."""
+        self.must_be_closed = ""
+        """The verb that closed it for good, answered with success: it stays closed until FOLLOW or OPEN (rule 12)."""
         self.said: Callable[[str], None] = lambda text: None
+        self.violated: Callable[[str], None] = lambda text: None
+        self.commanded: Callable[[str, int], None] = lambda sender, epoch: None
         self.boot_id = f"{name}-{next(self._boots)}"
         self.agent: VaultAgent | None = None
         self.fuse: int | None = None

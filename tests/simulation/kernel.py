@@ -330,6 +330,10 @@ class Kernel(asyncio.AbstractEventLoop):
         for task in self._tasks:
             if task.done() and not task.cancelled():
                 task.exception()
+            elif not task.done():  # its program died before its first step
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                with contextlib.suppress(RuntimeError):
+                    task.get_coro().close()  # type: ignore[union-attr]
 
     # --- what asyncio needs ---------------------------------------------------------------------------------------
 

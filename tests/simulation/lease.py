@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TICK: Final = 0.1
 """Seconds between two steps while there is a lease to keep. The agent's own thread looks twice as often."""
+SLACK: Final = 0.5
 
 
 class SimLease:
@@ -46,10 +47,17 @@ class SimLease:
     def challenge(self) -> str:
         return self._challenges.issue(self.now())
 
-    def hello(self, echo: str, term: int) -> None:
+    def hello(self, echo: str, term: int, sent: float) -> None:
+        """sent: when the controller sent it. Beyond that and its time the sender believes the lease to be over."""
         issued = self._challenges.issued(echo) if echo else None
         if issued is not None and term >= self._agent.state.read().term:
+            before = self._keeper.lease.until
             self._keeper.renew(issued)
+            until = self._keeper.lease.until
+            if until is not None and until != before and until > sent + limits.PRIMARY_LEASE.total_seconds() + SLACK:
+                self._host.violated(
+                    f"{self._host.name} keeps its lease longer than the controller that renewed it knows"
+                )
 
     @property
     def left(self) -> float | None:

@@ -14,7 +14,7 @@ from replication.core.vault_ports import RelayPlace, RelayTransaction, ReplicaSt
 from tests.simulation.kernel import Timer
 from tests.simulation.mariadbd_commit import OUT_OF_ORDER, Commit
 from tests.simulation.mariadbd_storage import Account, Transaction
-from tests.simulation.mariadbd_stream import Closed, Events, Fatal, Stream
+from tests.simulation.mariadbd_stream import Accepted, Closed, Events, Fatal, Stream
 
 if TYPE_CHECKING:
     from tests.simulation.mariadbd import Mariadbd, Run
@@ -145,7 +145,10 @@ class Replication:
         )
         self.streams.append(stream)
         replica.server.connections.append(stream)
-        self._answer(replica, lambda: theirs.connected(attempt, stream, self.run.server_id), stream)
+        if self.run.server.network.reachable(self.run.server.address, replica.server.address):
+            stream.down.send(Accepted(attempt, self.run.server_id))
+        else:  # the replica gives up before it hears of it
+            stream.replica_open = False
         if start.error:
             self.run.later(0.002, lambda: self._refuse(stream, start.error))
         else:
@@ -158,12 +161,10 @@ class Replication:
             return DENIED, "Access denied"
         return (LOCKED, "Access denied, this account is locked") if account.locked else None
 
-    def _answer(self, replica: "Run", arrive: Callable[[], None], stream: Stream | None = None) -> None:
+    def _answer(self, replica: "Run", arrive: Callable[[], None]) -> None:
         network = self.run.server.network
         if network.reachable(self.run.server.address, replica.server.address):
             self.run.kernel.later(network.delay(), replica.program, arrive)
-        elif stream is not None:  # the replica gives up before it hears of it
-            stream.replica_open = False
 
     def _refuse(self, stream: Stream, text: str) -> None:
         stream.down.send(Fatal(text))

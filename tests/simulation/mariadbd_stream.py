@@ -32,6 +32,14 @@ class Wires(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """The source has accepted; ahead of everything that it sends."""
+
+    attempt: object
+    server_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Events:
     """Transactions as the dump thread sends them."""
 
@@ -61,7 +69,7 @@ class Closed:
     at_once: bool = False
 
 
-Message = Events | Fatal | Acknowledgement | Closed
+Message = Accepted | Events | Fatal | Acknowledgement | Closed
 
 
 class Pipe:
@@ -197,7 +205,9 @@ class Stream:
     def _reached_replica(self, message: Message) -> None:
         if not self.replica_open:
             return
-        if isinstance(message, Events):
+        if isinstance(message, Accepted):
+            self.replica.replication.connected(message.attempt, self, message.server_id)
+        elif isinstance(message, Events):
             died = self.source.died_at
             if died is not None and died < message.sent_at:
                 return
