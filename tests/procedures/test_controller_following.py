@@ -196,6 +196,23 @@ def test_who_was_locked_out_promises_before_its_account_is_unlocked(process: Pro
     play(story)
 
 
+def test_a_former_primary_that_was_locked_out_is_fenced_not_detached() -> None:
+    """It was away when it was replaced and still has its order: told to detach it would refuse for ever."""
+
+    async def story() -> None:
+        scene = solo_vault("b", "c")
+        scene["a"].locked.add(account_name(C))
+        scene["c"].set(order=OrderKind.LOSSLESS, primary_order=OrderKind.LOSSLESS, source="")
+        scene.wish("c", locked_out=True)
+        await following.follow(Controller(scene).procedure(), C)
+        first, *_ = scene.sent
+        assert (first.verb, first.node) == (Verb.FENCE, "c")
+        assert scene["c"].streams
+        assert not scene.nodes[C].locked_out
+
+    play(story)
+
+
 def test_a_locked_out_node_that_returns_follows_again_by_itself() -> None:
     async def story() -> None:
         scene = Scene("a", "b", "c")

@@ -32,7 +32,9 @@ async def _follow(p: Procedure, id: str) -> None:
     if node.report is None:
         raise ReplicationError(f"{node.hostname} has not answered yet")
     if node.locked_out:
-        await p.order(id, Verb.DETACH if node.up else Verb.FENCE, deadline=limits.DRAIN_DEADLINE)
+        # A former primary that was away still has its order, and does not stop following anybody.
+        replica = node.up and node.report.order_kind is OrderKind.NONE
+        await p.order(id, Verb.DETACH if replica else Verb.FENCE, deadline=limits.DRAIN_DEADLINE)
     account = p.account(node)
     if account is not None:
         await p.order(primary.id, Verb.ACCOUNTS, args={"accounts": [account.to_json()]})
