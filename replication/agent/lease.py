@@ -1,7 +1,7 @@
 """The lease of a primary on this host: hellos renew it, and a thread that waits for nobody else keeps it.
 
-Closing goes by a ladder (docs/design/fences.md): the gate, then read-only when no commit hangs, then SIGKILL. Never SIGTERM,
-KILL, or semi-sync off: those acknowledge commits, or keep rows, that no other node has.
+Closing goes by a ladder (docs/design/fences.md): read-only when no commit hangs, the gate, and SIGKILL where one of them could
+not be had. Never SIGTERM, KILL, or semi-sync off: those acknowledge commits, or keep rows, that no other node has.
 """
 
 import logging
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS: Final = 0.05
 GATE_AGAIN_SECONDS: Final = 1.0
 """After nft has failed."""
+HANG_SECONDS: Final = 0.1
 END_SECONDS: Final = 3
 
 
@@ -155,12 +156,15 @@ class PrimaryLease(threading.Thread):
 
     def close(self) -> Closed:
         log.error("the lease of this primary is over and not all other nodes grant: it closes itself")
+        # Before the gate, which takes the acker's stream away too: every commit under way would hang from then on. And not
+        # without it: an acker that went on hearing a closed primary would keep it from being replaced.
+        read_only = self.gate.armed and self._process.running() and self._read_only()
         if self.gate.shut():
             self._gate_is = ("shut", None)
+            if read_only:
+                return Closed.READ_ONLY
         if not self._process.running():
             return Closed.DOWN
-        if self._read_only():
-            return Closed.READ_ONLY
         try:
             self._process.kill()
         except ProcessError as error:
@@ -172,15 +176,22 @@ class PrimaryLease(threading.Thread):
             return False
         self._session.ready()
         try:
-            # With a commit that hangs it would wait for as long as that, and hold up every other.
-            return self._database.switches().waiting_sessions == 0 and self._database.close_writes(
-                limits.FENCE_READ_ONLY
-            )
+            # Behind a commit that hangs it would wait for as long as that.
+            return not self._commits_hang() and self._database.close_writes(limits.FENCE_READ_ONLY)
         except DatabaseError as error:
             log.warning("read-only was not reached: %s", error)
             return False
         finally:
             self._session.close()
+
+    def _commits_hang(self) -> bool:
+        """Under load some commit waits at every moment: it hangs when none is acknowledged meanwhile."""
+        before = self._database.observe()
+        if before.switches.waiting_sessions == 0:
+            return False
+        self._ending.wait(HANG_SECONDS)
+        after = self._database.observe()
+        return after.switches.waiting_sessions > 0 and after.acknowledged == before.acknowledged
 
     def reopen(self) -> bool:
         if self._keeper.lease.closed is Closed.DOWN or not self._process.running():

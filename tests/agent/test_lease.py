@@ -227,6 +227,23 @@ def test_without_a_controller_and_without_the_others_it_closes_and_opens_when_co
     assert primary.database_pid == pid
 
 
+def test_under_load_it_closes_by_read_only_and_every_acknowledged_row_is_on_both(pair: Pair) -> None:
+    primary, acker = pair
+    with writing(primary) as writers:
+        with stopped(acker):
+            since = cut_off(primary)
+            report = wait_closed(primary, since)
+        closed = time.monotonic()
+        assert report.process is ProcessState.UP, "commits that wait for a moment do not hang"
+        with Confirmed(primary):
+            opened = writers.wait_acknowledged(closed, PATIENCE)
+    assert opened < limits.RESTART_GRACE.total_seconds(), "nobody waits for a database that lives"
+    acknowledged = [ack.at - since for ack in writers.acknowledged if ack.at < closed]
+    assert LEASE - 0.5 < max(acknowledged) < LEASE + CLOSING
+    wait_for(lambda: not missing(writers, acker), PATIENCE, "the acker has them all")
+    assert not missing(writers, primary)
+
+
 def test_with_a_commit_that_hangs_it_is_killed_and_acknowledges_nothing(pair: Pair) -> None:
     primary, acker = pair
     kept = write(primary)
@@ -412,3 +429,14 @@ def test_a_closed_primary_that_was_replaced_follows_without_its_tail(pair: Pair)
     assert not has(primary, hanging.row)
     row = write(acker)
     wait_for(lambda: has(primary, row), PATIENCE, "it follows")
+
+
+def test_without_nftables_it_is_killed_so_that_its_acker_no_longer_hears_it(hosts: Pair) -> None:
+    acker, primary = hosts  # since the test before
+    order(acker, Verb.ACKER)
+    order(primary, Verb.LOSSLESS, {"peers": [f"{acker.ip}:{limits.AGENT_PORT}"]})
+    with stopped(acker):
+        since = cut_off(primary)
+        report = wait_closed(primary, since)
+    assert report.process is ProcessState.DEAD
+    acker.wait_report(lambda report: report.database is not None and report.database.receiver != "Yes")

@@ -30,7 +30,7 @@ class Doors(Protocol):
         ...
 
     def close(self) -> Closed:
-        """Take the clients' way in away, then read-only when nothing hangs, else SIGKILL; says how it ended."""
+        """Read-only and the clients' way in taken away, or SIGKILL; says how it ended."""
         ...
 
     def reopen(self) -> bool:
