@@ -181,7 +181,9 @@ class VaultAgent:
         self._server_changed()
         while True:
             fenced = self._fence is not None and not self._fence.done.done()
-            if not fenced and self.revival.due(verb_runs=bool(self._verb)) and self.lease.may_be_open():
+            read_only = self._seen.switches.read_only if self._seen is not None else None
+            due = not fenced and self.revival.due(verb_runs=bool(self._verb), read_only=read_only)
+            if due and self.lease.may_be_open():
                 await _result(self._verbs.submit(self.revival.act))
             await asyncio.sleep(REVIVE_EVERY)
 
@@ -437,8 +439,8 @@ class VaultAgent:
             commits_stuck_for=0.0 if ages.stuck_since is None else now - ages.stuck_since,
             acknowledged=seen.acknowledged,
             unacknowledged=seen.unacknowledged,
-            connections=3,
-            connections_max=300,
+            connections=seen.connections,
+            connections_max=seen.connections_max,
             oldest_transaction=0.0,
             drift=(),
         )

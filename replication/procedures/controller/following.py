@@ -38,20 +38,30 @@ async def _follow(p: Procedure, id: str) -> None:
     account = p.account(node)
     if account is not None:
         await p.order(primary.id, Verb.ACCOUNTS, args={"accounts": [account.to_json()]})
+    try:
+        await _order_follow(p, node, primary)
+    except StepFailed as error:
+        if error.reason != "moved":
+            raise
+        await _order_follow(p, node, primary)
+
+
+async def _order_follow(p: Procedure, node: NodeView, primary: NodeView) -> None:
+    """Read where the source stands, and let the node follow. Refused as "moved" when the node was receiving in between."""
     source = await p.fresh(primary.id)
     if source.database is None:
         raise StepFailed(primary.hostname, "hello", "no-database", "its database does not answer")
-    await p.mark(id, joined=True)
+    await p.mark(node.id, joined=True)
     args = FollowArgs(
         source_host=primary.ip,
         source_port=primary.database_port,
-        account=account_name(id),
+        account=account_name(node.id),
         source_binlog_state=source.database.gtid_binlog_state,
         source_oldest_binlog=source.database.binlog_oldest,
         truncate_tail=may_truncate(node),
     )
     wanted = {**args.to_json(), "rejudge": node.resync_wanted}
-    await p.order(id, Verb.FOLLOW, deadline=limits.START_DEADLINE, args=wanted)
+    await p.order(node.id, Verb.FOLLOW, deadline=limits.START_DEADLINE, args=wanted)
 
 
 def may_truncate(node: NodeView) -> bool:

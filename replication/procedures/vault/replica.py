@@ -65,7 +65,7 @@ def follow(work: Work) -> Mapping[str, Any]:
     db.set_read_only(True)
     db.set_waiting(False)
     db.set_acknowledging(False)
-    _judge(work, order)
+    _judge(work, order, moved=_stop_receiving(work))
     with work.step("source"):
         _change_source(work, order)
     with work.step("stream"):
@@ -129,9 +129,25 @@ def _start(work: Work, order: FollowOrder, state: AgentState) -> None:
             process.start(BootRole.PRIMARY, work.left())
 
 
-def _judge(work: Work, order: FollowOrder) -> None:
+def _stop_receiving(work: Work) -> bool:
+    """Whether it received until now, so that it may have more than was known when the source's state was read."""
+    db = work.ports.database
+    replica = db.replica()
+    if replica is None or replica.receiver_stopped:
+        return False
+    db.stop_replication()
+    return True
+
+
+def _judge(work: Work, order: FollowOrder, *, moved: bool) -> None:
+    """moved: what it has beyond the given state may have come from the source itself, by way of the node that it followed.
+    It receives nothing any more: a state that is read from here on can be held against it."""
     own = work.ports.database.positions().gtid_binlog_state
     extra = extra_transactions(own, order.source_binlog_state)
+    if extra and moved:
+        raise work.refusal(
+            "moved", "it was still receiving while the primary's state was read, and is judged by a later one"
+        )
     if extra:
         says = f"it has transactions that the primary does not have: {', '.join(map(str, extra))}"
         work.persist(quarantine=says)
