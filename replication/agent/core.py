@@ -213,7 +213,8 @@ class VaultAgent:
         """Bring mariadbd back in its role when that is due; on the verbs' thread, so that no verb is under way."""
         assert self._loop is not None
         while True:
-            if self.lease.may_be_open() and not self._fence.pending and self.revival.due(verb_runs=bool(self._verb)):
+            free = self.lease.may_be_open() and not self._fence.pending
+            if free and self.revival.due(verb_runs=bool(self._verb), read_only=self.observer.read_only):
                 try:
                     await self._loop.run_in_executor(self._verbs, self.revival.act)
                 except Exception:  # whatever it was: the next try may succeed, a task that has ended never does

@@ -27,6 +27,8 @@ STUCK: Final = timedelta(seconds=0.5)
 """Commits that have waited for so long are told at once: a controller with a long interval must hear of it."""
 CATCH_UP: Final = timedelta(milliseconds=100)
 """How long an answer waits for a look that is newer than the question."""
+OLDEST_TRANSACTION_EVERY: Final = timedelta(seconds=1)
+REPAIRS_TOLD: Final = 5
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Ages:
     heard: float | None = None
     streaming_since: float | None = None
     stuck_since: float | None = None
+    alone: bool = False
+    """Since it was told to wait, a commit has returned without its acknowledgement."""
 
 
 class Observer(threading.Thread):
@@ -66,7 +70,9 @@ class Observer(threading.Thread):
         self._seen_of: object = None
         self._ages = Ages()
         self._drift: tuple[str, ...] = ()
+        self._repaired: tuple[str, ...] = ()
         self._drift_at = 0.0
+        self._oldest = self._oldest_at = 0.0
         self._told_stuck = False
 
     def late_for(self) -> float:
@@ -112,15 +118,36 @@ class Observer(threading.Thread):
         now = time.monotonic()
         if server is not self._seen_of:
             self._seen, self._ages, self._seen_of, self._drift_at = None, Ages(), server, 0.0
-        if now - self._drift_at > limits.SETTINGS_CHECK.total_seconds():
-            self._drift, self._drift_at = self._database.drift(), now
-        before = self._seen
+            self._repaired = ()
+        repaired = now - self._drift_at > limits.SETTINGS_CHECK.total_seconds() and self._check_settings(now)
+        if now - self._oldest_at > OLDEST_TRANSACTION_EVERY.total_seconds():
+            self._oldest, self._oldest_at = self._database.oldest_transaction(), now
+        before, told = self._seen, (self._told_stuck, self._ages.alone)
         self._ages = _aged(self._ages, before, seen, now)
         self._seen = seen
-        stuck = _stuck(self._ages, now)
-        if before is None or _striking(before) != _striking(seen) or stuck != self._told_stuck:
-            self._told_stuck = stuck
+        self._told_stuck = _stuck(self._ages, now)
+        if self._ages.alone and not told[1]:
+            log.error("a commit has returned although it was not acknowledged: this primary does not count as lossless")
+        news = (self._told_stuck, self._ages.alone) != told
+        if before is None or _striking(before) != _striking(seen) or news or repaired:
             self._changed()
+
+    def _check_settings(self, now: float) -> bool:
+        """Set right what is not as it must be. Whether there was something."""
+        self._drift, self._drift_at = self._database.drift(), now
+        if not self._drift:
+            return False
+        for sentence in self._database.repair():
+            log.warning("a setting was changed by somebody and is set right: %s", sentence)
+            self._repaired = (*self._repaired, sentence)[-REPAIRS_TOLD:]
+        self._drift = self._database.drift()
+        return True
+
+    @property
+    def read_only(self) -> bool | None:
+        """As it was seen last; None when nothing was seen since mariadbd was started."""
+        seen = self._seen
+        return None if seen is None or self._seen_of is not self._server() else seen.switches.read_only
 
     def report(self) -> DatabaseReport | None:
         """What was seen last, with the ages as of now."""
@@ -148,17 +175,18 @@ class Observer(threading.Thread):
             seconds_behind=replica.seconds_behind if replica else None,
             heard_age=_since(ages.heard, now) if ages.heard is not None else None,
             receiver_up_for=_since(ages.streaming_since, now),
-            semisync_primary=switches.waiting,
+            semisync_primary=switches.waiting and not ages.alone,
             semisync_replica=switches.acknowledging,
             ack_clients=switches.ack_clients,
             waiting_sessions=switches.waiting_sessions,
             commits_stuck_for=_since(ages.stuck_since, now),
             acknowledged=seen.acknowledged,
             unacknowledged=seen.unacknowledged,
-            connections=0,
-            connections_max=0,
-            oldest_transaction=0.0,
+            connections=seen.connections,
+            connections_max=seen.connections_max,
+            oldest_transaction=self._oldest,
             drift=self._drift,
+            repaired=self._repaired,
         )
 
 
@@ -175,6 +203,9 @@ def _aged(ages: Ages, before: Observation | None, seen: Observation, now: float)
         ages = replace(ages, heard=now if before is not None else None)
     streaming = seen.replica is not None and seen.replica.streaming
     ages = replace(ages, streaming_since=(ages.streaming_since or now) if streaming else None)
+    stays = before is not None and before.switches.waiting and seen.switches.waiting
+    unasked = before is not None and seen.unacknowledged > before.unacknowledged
+    ages = replace(ages, alone=seen.switches.waiting and (ages.alone or (stays and unasked)))
     waits = seen.switches.waiting_sessions > 0
     moved = before is None or before.acknowledged != seen.acknowledged
     return replace(

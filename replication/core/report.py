@@ -63,7 +63,9 @@ class DatabaseReport:
     oldest_transaction: float
     """Age in seconds of the oldest open transaction of a client; 0 when there is none."""
     drift: tuple[str, ...]
-    """Settings that are not as they must be, each as "name is X, must be Y"."""
+    """Settings that are not as they must be and that only a restart can set right, each as "name is X, must be Y"."""
+    repaired: tuple[str, ...] = ()
+    """What the agent has set right since its database was started, the last five, each as "name was X"."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,7 +116,7 @@ class Positions:
 class Switches:
     read_only: bool
     waiting: bool
-    """Semi-sync primary: commits wait for the acker."""
+    """Semi-sync primary: commits wait for the acker. False as well when it is switched on but has timed out."""
     acknowledging: bool
     """The replica flag; what a live stream does was settled when it connected."""
     stream_acknowledges: bool

@@ -26,8 +26,7 @@ from .mariadb_settings import (
     CONNECT_RETRY_S,
     HEARTBEAT_PERIOD_S,
     RELAY_LOG_SYNC_ACKER,
-    REQUIRED,
-    drifted,
+    Settings,
 )
 
 NO_SUCH_DATABASE: Final = 1049
@@ -36,10 +35,12 @@ NO_SUCH_TABLE: Final = 1146
 _STATUS: Final = {
     "Rpl_semi_sync_master_clients": "ack_clients",
     "Rpl_semi_sync_master_wait_sessions": "waiting_sessions",
+    "Rpl_semi_sync_master_status": "in_force",
     "Rpl_semi_sync_master_yes_tx": "acknowledged",
     "Rpl_semi_sync_master_no_tx": "unacknowledged",
     "Rpl_semi_sync_slave_status": "stream_acknowledges",
     "Slave_received_heartbeats": "heartbeats",
+    "Threads_connected": "connections",
 }
 
 
@@ -62,11 +63,13 @@ class Observation:
     replica: ReplicaStatus | None
     acknowledged: int
     unacknowledged: int
+    connections: int
+    connections_max: int
     heard: tuple[str, ...]
     """Changes whenever the source was heard: heartbeats, coordinates, position."""
 
 
-class MariaDb(Accounts, Closing):
+class MariaDb(Accounts, Closing, Settings):
     def __init__(self, session: Session, pki: PkiFiles, client: Client | None = None) -> None:
         self.session, self.pki, self.client = session, pki, client
 
@@ -86,6 +89,8 @@ class MariaDb(Accounts, Closing):
             replica=_replica(source) if source else None,
             acknowledged=int(status["acknowledged"]),
             unacknowledged=int(status["unacknowledged"]),
+            connections=int(status["connections"]),
+            connections_max=int(row["connections_max"]),
             heard=tuple(
                 str(value)
                 for value in (
@@ -97,6 +102,15 @@ class MariaDb(Accounts, Closing):
             else (),
         )
 
+    def oldest_transaction(self) -> float:
+        """Seconds for which the oldest transaction of a client has been open; 0 when there is none."""
+        rows = self.session.rows(
+            "SELECT MAX(TIMESTAMPDIFF(SECOND, t.trx_started, NOW())) AS age FROM information_schema.innodb_trx t"
+            " JOIN information_schema.processlist p ON p.ID = t.trx_mysql_thread_id"
+            " WHERE p.USER <> 'system user' AND p.COMMAND NOT LIKE 'Slave%%' AND p.COMMAND NOT LIKE 'Binlog Dump%%'"
+        )
+        return max(0.0, float(rows[0]["age"] or 0))
+
     def positions(self) -> Positions:
         return _positions(self._variables())
 
@@ -107,18 +121,12 @@ class MariaDb(Accounts, Closing):
     def switches(self) -> Switches:
         return _switches(self._variables(), self._status())
 
-    def drift(self) -> tuple[str, ...]:
-        asked = (*REQUIRED, "sync_relay_log", "rpl_semi_sync_slave_enabled")
-        names = ", ".join(f"@@GLOBAL.{name} AS {name}" for name in asked)
-        found = dict(self.session.rows(f"SELECT {names}")[0])  # names from our own table
-        return drifted(found, acknowledging=bool(int(found["rpl_semi_sync_slave_enabled"])))
-
     def _variables(self) -> Row:
         return self.session.rows(
             "SELECT @@version AS version, @@GLOBAL.server_id AS server_id, @@GLOBAL.read_only AS read_only,"
             " @@GLOBAL.gtid_binlog_pos AS gtid_binlog_pos, @@GLOBAL.gtid_binlog_state AS gtid_binlog_state,"
             " @@GLOBAL.gtid_slave_pos AS gtid_slave_pos, @@GLOBAL.rpl_semi_sync_master_enabled AS waiting,"
-            " @@GLOBAL.rpl_semi_sync_slave_enabled AS acknowledging"
+            " @@GLOBAL.rpl_semi_sync_slave_enabled AS acknowledging, @@GLOBAL.max_connections AS connections_max"
         )[0]
 
     def _status(self) -> dict[str, Any]:
@@ -247,7 +255,8 @@ def _positions(row: Row) -> Positions:
 def _switches(row: Row, status: dict[str, Any]) -> Switches:
     return Switches(
         read_only=bool(int(row["read_only"])),
-        waiting=bool(int(row["waiting"])),
+        # After a time-out the variable is still on, and commits are acknowledged alone until a replica has caught up.
+        waiting=bool(int(row["waiting"])) and status["in_force"] == "ON",
         acknowledging=bool(int(row["acknowledging"])),
         stream_acknowledges=status["stream_acknowledges"] == "ON",
         ack_clients=int(status["ack_clients"]),

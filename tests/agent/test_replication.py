@@ -148,18 +148,6 @@ def test_lossless_without_an_acker_is_refused(trio: list[VaultHost]) -> None:
     write(primary)
 
 
-def test_unsafe_settings_keep_a_primary_from_becoming_lossless(pair: tuple[VaultHost, VaultHost]) -> None:
-    primary, _ = pair
-    order(primary, Verb.SOLO)
-    primary.sql("SET GLOBAL sync_binlog = 0")
-    try:
-        with pytest.raises(StepFailed) as refused:
-            order(primary, Verb.LOSSLESS)
-        assert "sync_binlog is 0, must be 1" in refused.value.text
-    finally:
-        primary.sql("SET GLOBAL sync_binlog = 1")
-
-
 def test_received_waits_for_a_position(pair: tuple[VaultHost, VaultHost]) -> None:
     primary, acker = pair
     write(primary)

@@ -7,7 +7,7 @@ may a simulator. Who wires it
   once, on the thread of the verbs, when a mariadbd runs that an earlier agent started;
 - calls `died` once per death, as soon as it is seen (`Process.phase` is DEAD then); `expected` when Process.kill or a clean
   stop was the cause;
-- asks `due` every 50 ms or so, and calls `act` on the thread of the verbs when it is; a verb never runs beside `act`, and
+- asks `due` every 50 ms or so, with what it saw last of the database, and calls `act` on the thread of the verbs when it is; a verb never runs beside `act`, and
   `act` finds out itself when one came first. `act` blocks for START_SLICE at most while mariadbd starts, and as long as
   applying a relay log takes;
 - calls `directed` when a verb that changes the node's role has worked.
@@ -41,6 +41,7 @@ CRASHES_WITHIN: Final = timedelta(minutes=5)
 """So many deaths in service within so long: restarting does not help, a person has to look."""
 RETRY: Final = timedelta(seconds=5)
 """After a start that failed: a full disk or a taken port may be put right meanwhile."""
+CLOSE_LIMIT: Final = timedelta(seconds=1)
 START_SLICE: Final = timedelta(seconds=1)
 """Crash recovery of a large database takes its time; in the pauses verbs have their turn."""
 
@@ -122,8 +123,8 @@ class Revival:
 
     # --- what it does -------------------------------------------------------------------------------------------------
 
-    def due(self, *, verb_runs: bool) -> bool:
-        """Whether `act` has something to do now."""
+    def due(self, *, verb_runs: bool, read_only: bool | None = None) -> bool:
+        """Whether `act` has something to do now. read_only: as it was seen last, which may be a while ago; None: unknown."""
         state = self.state.read()
         if verb_runs or self._now() < self._not_before:
             return False
@@ -140,12 +141,15 @@ class Revival:
                 or bool(state.quarantine)
             )
         unfinished = state.relay_log_kept or _must_open(state)
-        return unfinished and self.process.phase in (ProcessState.STARTING, ProcessState.UP)
+        if unfinished and self.process.phase in (ProcessState.STARTING, ProcessState.UP):
+            return True
+        return state.order_kind is OrderKind.NONE and read_only is False and self.process.phase is ProcessState.UP
 
     def act(self) -> None:
-        """Write what is on no disk yet; start closed, apply what the relay log holds, reopen when the order says so. What
-        failed is tried again."""
-        if not self.due(verb_runs=False):  # a verb came first and has seen to it
+        """Write what is on no disk yet; close what somebody opened; start closed, apply what the relay log holds, reopen when
+        the order says so. What failed is tried again."""
+        # Perhaps a verb came first and has seen to it; whether it is open is asked anew.
+        if not self.due(verb_runs=False, read_only=False):
             return
         self._not_before = self._now() + RETRY.total_seconds()
         try:
@@ -153,14 +157,30 @@ class Revival:
                 self.state.write()
                 self._not_before = self._now()  # and then what there is to do
                 return
+            if self.process.phase is ProcessState.UP:
+                self._close()
             self._start()
             self._rescue()
             self._open()
+            self._not_before = self._now()
         except (ProcessError, DatabaseError, StateError) as error:
             if self.process.phase is ProcessState.STARTING:
                 self._not_before = self._now()
             else:
                 self.say(f"it could not be done, and is tried again: {error}")
+
+    def _close(self) -> None:
+        """Somebody opened a node that has no order to be open (fault O09). A primary that was set read-only is left alone:
+        that is maintenance."""
+        if self.state.read().order_kind is not OrderKind.NONE:
+            return
+        if self.database.switches().read_only:
+            return
+        closed = self.database.close_writes(CLOSE_LIMIT)
+        if not closed:
+            self.process.kill()
+        how = "closed again" if closed else "killed, because it did not close"
+        self.say(f"somebody opened this node although it has no order to be primary: it was {how}")
 
     def _start(self) -> None:
         state = self.state.read()
