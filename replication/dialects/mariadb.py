@@ -63,8 +63,8 @@ class Observation:
     replica: ReplicaStatus | None
     acknowledged: int
     unacknowledged: int
-    connections: int
-    connections_max: int
+    connections: int = 0
+    connections_max: int = 0
     heard: tuple[str, ...]
     """Changes whenever the source was heard: heartbeats, coordinates, position."""
 
