@@ -13,7 +13,7 @@ from typing import Any
 
 class Verb(StrEnum):
     OPEN = "open"
-    """Be the primary, acknowledging alone (solo). args: accounts, reopen reason."""
+    """Be the primary, acknowledging alone (solo). args: accounts, jump, client (have the clients' account made)."""
     LOSSLESS = "lossless"
     """On the primary: wait for the acker from now on. Answers `gtid_binlog_pos`, read after the switch-on (rule 6)."""
     SOLO = "solo"

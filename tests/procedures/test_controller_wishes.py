@@ -5,13 +5,17 @@ wait for the back-off of what failed before.
 """
 
 import asyncio
+import contextlib
+from dataclasses import replace
 
 from replication.core.commands import Verb
 from replication.core.errors import StepFailed
 from replication.core.roles import OrderKind, ProcessState
 from replication.procedures.controller.heartbeat import LINGER, PACE
+from tests.builders import id_of
 from tests.procedures.leading import B, C, pair, story, until
-from tests.procedures.world import Controller, Scene
+from tests.procedures.virtual_time import play
+from tests.procedures.world import Controller, Died, Scene, takes_over
 
 
 @story()
@@ -114,3 +118,25 @@ async def test_an_operators_wish_does_not_wait_for_the_back_off(scene: Scene, on
     await asyncio.sleep(60)
     scene.wish("c", active=False)
     await until(lambda: scene.nodes[C].detached, 2)
+
+
+def test_a_recorded_primary_that_was_never_opened_still_gets_the_clients_account() -> None:
+    """The leader that claimed the first primary ended before its order arrived. Found by the simulation."""
+
+    async def tale() -> None:
+        scene = Scene("a", "b")
+        first = Controller(scene)
+        scene.crash_at = (1, "after")
+        with contextlib.suppress(Died):
+            await first.one_step()
+        assert (scene.row.primary, scene.open_names) == (id_of("a"), [])
+        await takes_over(scene).until_quiet()
+        opened = next(s for s in scene.sent if s.verb is Verb.OPEN)
+        assert (opened.args["jump"], opened.args["client"]) == (True, True)
+        await takes_over(scene).one_step()
+        scene["a"].set(order=OrderKind.NONE)
+        scene.row = replace(scene.row, promotable="")
+        await takes_over(scene).until_quiet()
+        assert [s for s in scene.sent if s.verb is Verb.OPEN][-1].args["client"] is False
+
+    play(tale)

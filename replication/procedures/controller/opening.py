@@ -21,9 +21,13 @@ async def open_primary(p: Procedure, node: str) -> None:
     Idempotent: the agent does what is left to do. A node that cannot prove that it applied everything refuses.
     """
     first = not p.row.primary
+    # Recorded and never opened: the leader that claimed it ended before its order arrived. It still lacks the clients'
+    # account; the jump is made all the same, for who answers is not all who ever was.
+    never = not any(n.report is not None and n.report.primary_order_epoch for n in p.view.nodes)
+    args = {**open_args(p, jump=not first), "client": first or never}
     await p.claim(primary=node, promotable="")
     await p.mark(node, joined=True)
-    await p.order(node, Verb.OPEN, deadline=limits.START_DEADLINE, args=open_args(p, jump=not first))
+    await p.order(node, Verb.OPEN, deadline=limits.START_DEADLINE, args=args)
     hostname = p.node(node).hostname
     await p.event(f"{hostname} is open as Master" if first else f"{hostname} was closed and is open again", node=node)
 

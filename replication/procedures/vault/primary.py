@@ -74,7 +74,9 @@ def open_solo(work: Work) -> Mapping[str, Any]:
             db.record_epoch(epoch, highest_sequence(known, DOMAIN) + limits.GTID_GAP)
     with work.step("accounts"):
         ensure_accounts(work, _accounts(work))
-        if not jump:  # one that takes over has the account from the primary before it
+        if (
+            not jump or work.command.args.get("client") is True
+        ):  # one that takes over has the account from the primary before it
             db.ensure_client()
     ports.firewall.lift()
     with work.step("open"):
