@@ -28,6 +28,8 @@ VAULT: Final = "f" * 32
 HEALS_WITHIN: Final = 150.0
 """Virtual seconds from the last repair until the vault must be whole: the longest order to a host that was cut off takes a
 minute, and pauses between tries grow to half of that."""
+OPERATIONS_END_WITHIN: Final = limits.SWITCHOVER_BEGIN.total_seconds() + 5
+"""Seconds. A wish that nobody begins has failed after so long."""
 POLL: Final = 0.2
 
 
@@ -185,7 +187,11 @@ class Simulation:
         await asyncio.sleep(0.3)  # what is on its way arrives
         primary = self._name(self.db.content.row.primary)
         self.history.check_rows(primary, set(self.hosts[primary].server.rows()))
-        self._check_operations()
+        bound = kernel.now + OPERATIONS_END_WITHIN
+        while (left := self._unended()) and kernel.now < bound:
+            await asyncio.sleep(POLL)
+        for operation, state in left.items():
+            self.history.violate(f"operation {operation} is {state} for ever")
 
     def _hopeless(self) -> bool:
         return bool(self.history.violations or self.kernel.faults)
@@ -243,9 +249,9 @@ class Simulation:
             return bool(extra)
         return False
 
-    def _check_operations(self) -> None:
+    def _unended(self) -> dict[str, str]:
+        """Operations without a terminal state that the leader does not know to be open either."""
         leader = next((c for c in self.controllers.values() if c.leads), None)
         open_ = leader.open_operations() if leader is not None else set()
-        for operation, state in self.db.content.operations.items():
-            if state not in TERMINAL and operation not in open_:
-                self.history.violate(f"operation {operation} is {state} for ever")
+        found = self.db.content.operations.items()
+        return {operation: state for operation, state in found if state not in TERMINAL and operation not in open_}
