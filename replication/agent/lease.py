@@ -149,7 +149,7 @@ class PrimaryLease(threading.Thread):
         if self._granting is not (not against):  # tell each turn once
             self._granting = not against
             if against:
-                log.warning("not everybody grants: %s", "; ".join(f"{peer}: {text}" for peer, text in against.items()))
+                log.warning("not every node that was asked grants: %s", "; ".join(f"{peer}: {text}" for peer, text in against.items()))
             else:
                 log.warning("no controller confirms this primary; the other nodes know of no later one: it stays open")
         return not against
