@@ -112,6 +112,8 @@ class Replication:
         self.applied_to = self.disk.info
         """Index in the relay log of what is applied next."""
         self.until: int | None = None
+        self.ending = False
+        """STOP SLAVE was given: the applier ends behind the transaction that it is at, whatever else it has."""
         self._applies = False
         self._stopping: Callable[[], None] | None = None
 
@@ -369,7 +371,7 @@ class Replication:
         return self._applies
 
     def _plan_apply(self) -> None:
-        if self.applier and not self._applies and self.applied_to < self._end():
+        if self.applier and not self.ending and not self._applies and self.applied_to < self._end():
             self._applies = True
             self.run.later(self.rng.uniform(*self.run.server.apply_seconds), self._apply)
 
@@ -434,6 +436,7 @@ class Replication:
         self.end_applier()
 
     def end_applier(self) -> None:
+        self.ending = False
         if self.applier:
             self.applier = False
             self.disk.info = self.applied_to

@@ -253,6 +253,7 @@ class Session:
         self.stop_receiver()
         run = self._run()
         replication = run.replication
+        replication.ending = replication.applier
         self._wait(run, lambda: not replication.busy)
         replication.end_applier()
 

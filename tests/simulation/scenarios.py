@@ -7,6 +7,7 @@ time. Orders may also come out of a network queue a second time, long after they
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from random import Random
 from typing import Any, Final
 
@@ -15,8 +16,12 @@ from tests.simulation.run import Setup
 from tests.simulation.schedule import Fault, Schedule
 from tests.simulation.world import Simulation
 
-LATE: Final = (0.3, 3.0)
+LATE: Final = (0.3, 4.0)
 """Seconds after which an order comes a second time, from and to."""
+SLOW: Final = (0.2, 0.5)
+"""Seconds that a slow applier takes for a transaction, from and to."""
+BEGIN: Final = 0.5
+"""Seconds until somebody leads: moments in a scenario count from here."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,12 @@ class Scenario:
     triggers: tuple[Trigger, ...] = ()
     twice: frozenset[Verb] = frozenset()
     """Orders that come a second time, late."""
-    prepare: Setup = lambda simulation: None
+    prepared: tuple[Setup, ...] = ()
 
     def setup(self, simulation: Simulation) -> None:
         """Hang the triggers on the network of a world."""
-        self.prepare(simulation)
+        for prepare in self.prepared:
+            prepare(simulation)
         network, kernel, chance = simulation.network, simulation.kernel, Random(f"{self.schedule.seed} scenario")
         send, sent = network.send, Counter[Verb]()
 
@@ -73,17 +79,38 @@ class Make:
         self.r = Random(self.seed)
         self.faults: list[Fault] = []
         self.triggers: list[Trigger] = []
+        self.prepared: list[Setup] = []
 
     def fault(
         self, at: float, kind: str, target: str = "", other: str = "", *, seconds: float = 0.0, n: int = 0
     ) -> None:
-        self.faults.append(Fault(round(at, 3), kind, target, other, round(seconds, 3), n))
+        self.faults.append(Fault(round(BEGIN + at, 3), kind, target, other, round(seconds, 3), n))
 
     def on(
         self, verb: Verb, kind: str, target: str = "", other: str = "", *,
         after: float = 0.0, seconds: float = 0.0, n: int = 0, nth: int = 1,
     ) -> None:  # fmt: skip
         self.triggers.append(Trigger(verb, Fault(round(after, 4), kind, target, other, round(seconds, 3), n), nth))
+
+    def slow_applier(self, at: float, node: str) -> None:
+        """Its applier takes longer than the writers, for three seconds."""
+
+        def prepare(simulation: Simulation) -> None:
+            server, kernel = simulation.hosts[node].server, simulation.kernel
+            begin = kernel.now + BEGIN + at
+            kernel.call_at(begin + 3.0, setattr, server, "apply_seconds", server.apply_seconds)
+            kernel.call_at(begin, setattr, server, "apply_seconds", SLOW)
+
+        self.prepared.append(prepare)
+
+    def writer(self, at: float, node: str) -> None:
+        """One more client, who does not leave this node."""
+
+        def prepare(simulation: Simulation) -> None:
+            insists = simulation._writer("insists", node, count(100_000))
+            simulation.kernel.call_at(simulation.kernel.now + BEGIN + at, insists.start)
+
+        self.prepared.append(prepare)
 
     def lasts(self, seconds: float) -> None:
         """Nothing is healed before."""
@@ -94,4 +121,5 @@ class Make:
     ) -> Scenario:
         faults = tuple(sorted(self.faults, key=lambda f: f.at))
         armed = self.r.random() < 0.5 if armed is None else armed
-        return Scenario(Schedule(self.seed, nodes, warm, armed, faults), tuple(self.triggers), twice)
+        schedule = Schedule(self.seed, nodes, warm, armed, faults)
+        return Scenario(schedule, tuple(self.triggers), twice, tuple(self.prepared))

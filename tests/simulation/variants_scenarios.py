@@ -5,8 +5,10 @@ from tests.simulation.scenarios import Make, Scenario
 
 
 def primary_killed(m: Make) -> Scenario:
+    """And the leader, when it has told the next primary to open."""
     m.fault(m.r.uniform(0.8, 1.5), "crash database", "primary")
-    m.lasts(3)
+    m.on(Verb.OPEN, "kill controller", "leader", after=0.0001, seconds=1.0)
+    m.lasts(4)
     return m.done()
 
 
@@ -29,11 +31,12 @@ def primary_isolated(m: Make) -> Scenario:
 
 
 def primary_unseen(m: Make) -> Scenario:
-    """No controller reaches it and its acker does not hear it, but what the acker says still arrives."""
-    at, seconds = m.r.uniform(0.8, 1.2), m.r.uniform(4.0, 5.0)
+    """Its host stands still until it is replaced; then no controller reaches it, but its acker does."""
+    at = m.r.uniform(0.8, 1.2)
     for controller in ("one", "two"):
-        m.fault(at, "cut", controller, "a", seconds=seconds)
-    m.fault(at, "cut one way", "a", "b", seconds=seconds)
+        m.fault(at, "cut", controller, "a", seconds=6.0)
+    m.fault(at, "freeze host", "a", seconds=m.r.uniform(1.7, 2.3))
+    m.writer(at, "b")
     return m.done()
 
 
@@ -43,8 +46,19 @@ def acker_cut_off(m: Make) -> Scenario:
     return m.done()
 
 
+def late_solo_after_a_cut(m: Make) -> Scenario:
+    """Nothing is ordered between the go-solo and the next become-acker."""
+    m.fault(m.r.uniform(0.8, 1.5), "cut", "a", "b", seconds=m.r.uniform(1.6, 2.0))
+    _nobody_looks_after(m, Verb.LOSSLESS)
+    return m.done(twice=frozenset({Verb.SOLO}))
+
+
 def acker_killed(m: Make) -> Scenario:
-    m.fault(m.r.uniform(0.8, 1.5), "crash database", "acker")
+    """Nobody sees it for a while."""
+    at = m.r.uniform(0.8, 1.5)
+    for controller in ("one", "two"):
+        m.fault(at - 0.1, "freeze controller", controller, seconds=1.5)
+    m.fault(at, "crash database", "acker")
     m.lasts(3)
     return m.done()
 
@@ -57,11 +71,17 @@ def fallback_killed(m: Make) -> Scenario:
 
 
 def late_solo(m: Make) -> Scenario:
-    """The acker is lost and comes back; the order to stop waiting arrives once more when it is the acker again."""
+    """The acker is lost and comes back; the order to stop waiting arrives once more when it is the acker again, and nobody who
+    could correct it looks."""
     m.fault(m.r.uniform(0.8, 1.2), "crash database", "acker")
-    m.fault(m.r.uniform(3.0, 6.0), "crash database", "acker")
-    m.lasts(12)
+    _nobody_looks_after(m, Verb.LOSSLESS)
     return m.done(twice=frozenset({Verb.SOLO}))
+
+
+def _nobody_looks_after(m: Make, verb: Verb) -> None:
+    for controller in ("one", "two"):
+        m.on(verb, "freeze controller", controller, after=0.1, seconds=4.0)
+    m.lasts(10)
 
 
 def late_orders(m: Make) -> Scenario:
@@ -89,9 +109,12 @@ def leader_dies_after_failover(m: Make) -> Scenario:
 
 
 def leader_dies_at_claim(m: Make) -> Scenario:
-    """The database hangs, the failover is claimed and no more, the database goes on."""
-    m.fault(0.75, "kill controller at port", "leader", n=2, seconds=m.r.uniform(2.5, 4.0))
-    m.fault(m.r.uniform(0.8, 1.2), "freeze database", "primary", seconds=m.r.uniform(1.0, 1.8))
+    """The database hangs, the failover is claimed and no more, the database goes on; the target is away for a while."""
+    m.fault(0.75, "kill controller at port", "leader", n=2, seconds=m.r.uniform(4.0, 5.0))
+    begin = m.r.uniform(0.8, 1.2)
+    m.fault(begin, "freeze database", "primary", seconds=m.r.uniform(1.0, 1.5))
+    m.fault(begin + 1.0, "cut", "a", "b", seconds=4.0)
+    m.fault(begin + 1.0, "kill agent", "b", seconds=m.r.uniform(1.1, 1.5))
     m.lasts(6)
     return m.done()
 
@@ -101,7 +124,8 @@ def leader_dies_in_roll_back(m: Make) -> Scenario:
     m.fault(0.75, "kill controller at port", "leader", n=2, seconds=m.r.uniform(1.5, 2.5))
     begin = m.r.uniform(0.8, 1.0)
     m.fault(begin, "freeze database", "a", seconds=m.r.uniform(1.1, 1.6))
-    m.fault(begin + 1.0, "isolate", "b", seconds=m.r.uniform(4.0, 5.0))
+    m.fault(begin + 1.0, "isolate", "b", seconds=m.r.uniform(2.9, 3.2))
+    m.fault(begin + 4.0, "cut", "a", "b", seconds=5.0)
     m.on(Verb.OPEN, "kill controller", "leader", after=0.0001, seconds=3.0)
     m.lasts(10)
     return m.done()
@@ -127,10 +151,8 @@ def closed_primary_restarts(m: Make) -> Scenario:
 def fenced_primary_unreached(m: Make) -> Scenario:
     """The primary was fenced, and nobody can tell it more."""
     m.fault(m.r.uniform(0.8, 1.2), "freeze database", "a", seconds=3.0)
-    after = m.r.uniform(0.01, 0.03)
     for controller in ("one", "two"):
-        m.on(Verb.FENCE, "cut", controller, "a", after=after, seconds=9.0)
-    m.on(Verb.FENCE, "kill agent", "a", after=after + 0.05, seconds=0.3)
+        m.on(Verb.FENCE, "cut", controller, "a", after=m.r.uniform(0.01, 0.02), seconds=9.0)
     m.lasts(10)
     return m.done()
 
@@ -138,19 +160,27 @@ def fenced_primary_unreached(m: Make) -> Scenario:
 def acker_behind(m: Make) -> Scenario:
     """The acker has received more than it has applied, and the primary dies."""
     at = m.r.uniform(0.8, 1.2)
-    m.fault(at, "stop applier", "acker", seconds=2.0)
-    m.fault(at + m.r.uniform(0.6, 0.9), "crash database", "primary")
+    m.slow_applier(at, "b")
+    m.fault(at + m.r.uniform(0.6, 0.9), "crash database", "a")
     m.lasts(5)
     return m.done()
 
 
 def both_die(m: Make) -> Scenario:
-    """The acker has received more than it has applied, and both die."""
+    """The acker has received more than it has applied, the primary's host is lost, and the acker dies before it has revoked."""
     at = m.r.uniform(0.8, 1.2)
-    m.fault(at, "stop applier", "acker", seconds=2.0)
-    down = at + m.r.uniform(0.5, 0.8)
-    m.fault(down, "power off", "a", seconds=8.0)
-    m.fault(down + 0.01, "crash database", "b")
+    m.slow_applier(at, "b")
+    m.fault(at + m.r.uniform(0.5, 0.8), "power off", "a", seconds=8.0)
+    m.on(Verb.REVOKE, "crash database", "b")
+    m.lasts(8)
+    return m.done()
+
+
+def both_die_at_once(m: Make) -> Scenario:
+    """The acker has applied all, not everything of that is on its disk; the rest as before."""
+    m.fault(m.r.uniform(1.0, 2.0), "crash database", "a")
+    m.on(Verb.REVOKE, "power off", "a", seconds=8.0)
+    m.on(Verb.REVOKE, "crash database", "b")
     m.lasts(8)
     return m.done()
 
@@ -179,16 +209,24 @@ def cut_during_proof(m: Make) -> Scenario:
     return m.done(warm=False)
 
 
+def cut_during_switch_on(m: Make) -> Scenario:
+    m.on(Verb.LOSSLESS, "cut one way", "a", "b", after=m.r.uniform(0.01, 0.15), seconds=2.0)
+    m.lasts(8)
+    return m.done(warm=False)
+
+
 def cold_three(m: Make) -> Scenario:
     m.lasts(6)
     return m.done(nodes=3, warm=False)
 
 
 def restored_beside_a_silent_primary(m: Make) -> Scenario:
-    """Solo, the primary is out of reach, and the row of when it was lossless is back."""
-    m.fault(0.8, "cut", "a", "b", seconds=9.0)
-    m.fault(m.r.uniform(3.2, 3.6), "restore metadata", seconds=0.3, n=3000)
-    m.fault(3.8, "isolate", "a", seconds=6.0)
+    """Solo, the primary is out of reach, the row of when it was lossless is back, and who leads has never seen the primary."""
+    m.fault(0.3, "kill controller", "standby", seconds=10.0)
+    m.fault(0.4, "cut", "a", "b", seconds=10.0)
+    m.fault(m.r.uniform(3.2, 3.6), "restore metadata", seconds=0.3, n=3100)
+    m.fault(3.4, "isolate", "a", seconds=7.0)
+    m.fault(3.5, "kill controller", "leader", seconds=0.3)
     return m.done()
 
 
@@ -202,12 +240,10 @@ def restored_without_the_real_primary(m: Make) -> Scenario:
     return m.done(nodes=3)
 
 
-def metadata_slow(m: Make) -> Scenario:
-    """What was written may be thought lost."""
-    m.fault(0.75, "metadata slow", seconds=4.0)
-    m.fault(m.r.uniform(0.8, 1.5), "cut", "a", "b", seconds=2.5)
-    m.fault(5.0, "switchover", "acker")
-    m.lasts(8)
+def leader_frozen_before_its_claim(m: Make) -> Scenario:
+    m.fault(0.75, "freeze controller at port", "leader", n=1, seconds=m.r.uniform(4.0, 5.0))
+    m.fault(m.r.uniform(0.8, 1.2), "crash database", "primary")
+    m.lasts(7)
     return m.done()
 
 
