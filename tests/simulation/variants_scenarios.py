@@ -33,8 +33,7 @@ def primary_isolated(m: Make) -> Scenario:
 def primary_unseen(m: Make) -> Scenario:
     """Its host stands still until it is replaced; then no controller reaches it, but its acker does."""
     at = m.r.uniform(0.8, 1.2)
-    for controller in ("one", "two"):
-        m.fault(at, "cut", controller, "a", seconds=6.0)
+    _out_of_reach(m, at, "a", 6.0)
     m.fault(at, "freeze host", "a", seconds=m.r.uniform(1.7, 2.3))
     m.writer(at, "b")
     return m.done()
@@ -108,13 +107,19 @@ def leader_dies_after_failover(m: Make) -> Scenario:
     return m.done()
 
 
+def _out_of_reach(m: Make, at: float, node: str, seconds: float) -> None:
+    """No controller reaches it."""
+    for controller in ("one", "two"):
+        m.fault(at, "cut", controller, node, seconds=seconds)
+
+
 def leader_dies_at_claim(m: Make) -> Scenario:
     """The database hangs, the failover is claimed and no more, the database goes on; the target is away for a while."""
     m.fault(0.75, "kill controller at port", "leader", n=2, seconds=m.r.uniform(4.0, 5.0))
     begin = m.r.uniform(0.8, 1.2)
     m.fault(begin, "freeze database", "primary", seconds=m.r.uniform(1.0, 1.5))
     m.fault(begin + 1.0, "cut", "a", "b", seconds=4.0)
-    m.fault(begin + 1.0, "kill agent", "b", seconds=m.r.uniform(1.1, 1.5))
+    _out_of_reach(m, begin + 1.0, "b", m.r.uniform(1.3, 1.7))
     m.lasts(6)
     return m.done()
 
@@ -124,8 +129,8 @@ def leader_dies_in_roll_back(m: Make) -> Scenario:
     m.fault(0.75, "kill controller at port", "leader", n=2, seconds=m.r.uniform(1.5, 2.5))
     begin = m.r.uniform(0.8, 1.0)
     m.fault(begin, "freeze database", "a", seconds=m.r.uniform(1.1, 1.6))
-    m.fault(begin + 1.0, "isolate", "b", seconds=m.r.uniform(2.9, 3.2))
-    m.fault(begin + 4.0, "cut", "a", "b", seconds=5.0)
+    m.fault(begin + 1.0, "cut", "a", "b", seconds=8.0)
+    _out_of_reach(m, begin + 1.0, "b", m.r.uniform(2.9, 3.2))
     m.on(Verb.OPEN, "kill controller", "leader", after=0.0001, seconds=3.0)
     m.lasts(10)
     return m.done()
