@@ -6,6 +6,7 @@ inherit it.
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,11 @@ os.environ.update(
     VAULT_HA_DATABASE=f"sqlite:///{VAR / 'metadata.sqlite3'}",
 )
 django.setup()
+
+
+def pytest_configure() -> None:
+    """A test run that is told to end (SIGTERM, a time limit) tidies up as one that is interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:
