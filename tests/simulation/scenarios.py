@@ -45,6 +45,7 @@ class Scenario:
         """Hang the triggers on the network of a world."""
         for prepare in self.prepared:
             prepare(simulation)
+        _compare_rows(simulation)
         network, kernel, chance = simulation.network, simulation.kernel, Random(f"{self.schedule.seed} scenario")
         send, sent = network.send, Counter[Verb]()
 
@@ -64,6 +65,20 @@ class Scenario:
                     kernel.later(trigger.fault.at, None, simulation.faults._begin, trigger.fault)
 
         network.send = directed  # type: ignore[method-assign]
+
+
+def _compare_rows(simulation: Simulation) -> None:
+    """At the end nobody who follows has what the primary does not have."""
+    history, check = simulation.history, simulation.history.check_rows
+
+    def check_rows(node: str, there: set[int]) -> None:
+        check(node, there)
+        for name, host in simulation.hosts.items():
+            extra = sorted(set(host.server.rows()) - there)
+            if extra and not host.disk.durable.quarantine:
+                history.violate(f"{name} has rows that {node} does not have: {extra[:8]}")
+
+    history.check_rows = check_rows  # type: ignore[method-assign]
 
 
 def _nobody(kernel: Any) -> Any:

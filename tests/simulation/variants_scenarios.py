@@ -259,10 +259,10 @@ def late_hellos(m: Make) -> Scenario:
     return m.done()
 
 
-def fail_back_with_a_tail(m: Make) -> Scenario:
-    """The old primary comes back with a row that nobody acknowledged, follows, and becomes the primary again."""
-    at = m.r.uniform(0.8, 1.2)
-    m.fault(at, "isolate", "a", seconds=m.r.uniform(3.0, 4.0))
-    m.fault(at + 9.0, "switchover", "a")
-    m.lasts(14)
-    return m.done(nodes=3)
+def dies_with_a_tail(m: Make) -> Scenario:
+    """The primary has written what nobody acknowledged when it dies, and comes back."""
+    at = m.r.uniform(0.8, 1.5)
+    m.fault(at, "cut", "a", "b", seconds=1.5)
+    m.fault(at + m.r.uniform(0.5, 0.9), "crash database", "a")
+    m.lasts(7)
+    return m.done()
