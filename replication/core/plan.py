@@ -17,6 +17,9 @@ from .roles import IntentKind, OrderKind, ProcessState, SystemRole
 from .view import Intent, NodeView, VaultView
 
 Pick = Callable[[VaultView], str | None]
+CANNOT_CONNECT: Final = range(2000, 3000)
+"""Errors of a receiver that did not reach its source. It goes on trying by itself: one that has stopped was stopped, as by a
+REVOKE whose promotion was given up, behind whose cut it could not connect."""
 
 
 class ActionKind(StrEnum):
@@ -264,7 +267,9 @@ def needs_follow(node: NodeView, primary: NodeView) -> bool:
         return True
     if (db.source_host, db.source_port) != (primary.ip, primary.database_port):
         return True
-    return not db.receiver_errno and not db.applier_errno and (db.receiver in ("", "No") or not db.applier)
+    if db.applier_errno or (db.receiver_errno and db.receiver_errno not in CANNOT_CONNECT):
+        return False
+    return db.receiver in ("", "No") or not db.applier
 
 
 def _follow(view: VaultView, *, wished_only: bool) -> str | None:

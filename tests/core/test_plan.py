@@ -487,6 +487,9 @@ A = primary()
             False,
             id="an error that a retry cannot mend",
         ),
+        pytest.param(
+            node("b", says={"db": {"receiver": "No", "receiver_errno": 2003}}), True, id="it was stopped behind a cut"
+        ),
         pytest.param(node("b", says={"db": {"receiver": "Connecting"}}), False, id="it connects by itself"),
     ],
 )

@@ -35,3 +35,20 @@ def test_a_node_behind_a_node_is_not_held_as_diverged(seed: int) -> None:
     """b follows a, and a follows the new primary c: what c writes reaches b by way of a, after c's state was read for b."""
     schedule = Schedule(f"chain {seed}", nodes=3, faults=(Fault(1.6, "switchover", "fallback"),))
     assert run(schedule, held_up(Verb.FOLLOW, 0.4)).violations == []
+
+
+def test_a_revoked_node_follows_again_when_its_promotion_was_given_up() -> None:
+    """b's agent is killed in the middle of REVOKE: the receiver could not connect behind the cut, and was stopped then."""
+    faults = (
+        Fault(2.999, "kill agent at port", "acker", seconds=1.57, n=18),
+        Fault(4.143, "switchover", "fallback"),
+    )
+    results = [run(Schedule(f"given up {seed}", nodes=2, faults=faults)) for seed in range(12)]
+    assert [r.violations for r in results if r.violations] == []
+    given_up = [r for r in results if any("a is Master again" in str(what) for _, _, *what in r.history.log)]
+    assert given_up, "otherwise this test says nothing"
+
+
+def test_a_deleted_node_that_a_restored_database_brings_back_is_taken_out_again() -> None:
+    faults = (Fault(2.0, "delete", "acker", seconds=4.0), Fault(4.5, "restore metadata", seconds=0.8, n=1900))
+    assert run(Schedule("brought back", nodes=2, faults=faults)).violations == []

@@ -105,6 +105,8 @@ class VaultWatch:
         current = generation == self.generation and self.acting is None and snapshot.fresh
         self.config = config if current else replace(config, topology=self.config.topology)
         self.snapshot = snapshot
+        if current:  # a row that is seen to be gone and comes back later is another one: of a restored database
+            self._forgotten &= {n.id for n in config.nodes}
         nodes = [n for n in config.nodes if n.id not in self._forgotten]
         for row in nodes:
             sight = self.sights.get(row.id)
