@@ -25,6 +25,7 @@ from replication.agent.database import LocalSession
 from replication.agent.process import Mariadbd
 from replication.agent.state import StateFile
 from replication.core import limits
+from replication.core.commands import ReplicationAccount
 from replication.core.vault_ports import AgentState, BootRole, Database, DatabaseError
 from replication.dialects.mariadb import Client as ClientOfVault
 from replication.dialects.mariadb import MariaDb, Observation, PkiFiles
@@ -86,6 +87,9 @@ class RealClient:
     def commit(self) -> RealCall:
         return self._call("COMMIT")
 
+    def update_slowly(self, row: int, seconds: float) -> RealCall:
+        return self._call("INSERT INTO vault.rows_ SELECT %s + 0 * SLEEP(%s)", row, seconds)
+
     def _call(self, statement: str, *values: Any) -> RealCall:
         return RealCall(lambda: self.run(statement, *values))
 
@@ -118,8 +122,8 @@ class RealServer:
         self.state = StateFile(self.config.state_file, AgentState(server_id=number))
         self.process = Mariadbd(self.config, self.state, lambda: None)
         self.firewall = network.firewall(number)
-        self._sessions: list[LocalSession] = []
         self.database = self._database()
+        self._session: LocalSession = self.database.session  # type: ignore[assignment]
 
     @property
     def account(self) -> str:
@@ -132,19 +136,25 @@ class RealServer:
     def _database(self) -> MariaDb:
         pki = self.config.pki_dir
         session = LocalSession(self.config.socket, read_seconds=READ_SECONDS, server=lambda: self.process.handle)
-        self._sessions.append(session)
         files = PkiFiles(ca=str(pki / "ca.pem"), cert=str(pki / "cert.pem"), key=str(pki / "key.pem"))
         client = ClientOfVault(database=CLIENT.database, user=CLIENT.user, password=CLIENT.password)
         return MariaDb(session, files, client)
 
     def sql(self, statement: str, *values: Any) -> list[Any]:
-        return self._sessions[0].rows(statement, *values)
+        return self._session.rows(statement, *values)
 
     def observe(self) -> Observation:
         return self.database.observe()
 
     def call(self, action: Callable[[Database], Any]) -> RealCall:
-        return RealCall(lambda: action(self._database()))
+        def act() -> None:
+            database = self._database()
+            try:
+                action(database)
+            finally:
+                database.session.close()  # type: ignore[attr-defined]  # it is a LocalSession
+
+        return RealCall(act)
 
     def client(self) -> RealClient:
         return RealClient(self.config.socket)
@@ -154,6 +164,23 @@ class RealServer:
 
     def administrator_writes(self, row: int) -> RealCall:
         return RealCall(lambda: RealClient(self.config.socket, None).run("INSERT INTO vault.rows_ VALUES (%s)", row))
+
+    def administrator_writes_unlogged(self, row: int) -> RealCall:
+        def write() -> None:
+            client = RealClient(self.config.socket, None)
+            client.run("SET SESSION sql_log_bin = 0")
+            client.run("INSERT INTO vault.rows_ VALUES (%s)", row)
+
+        return RealCall(write)
+
+    def create_account_unlogged(self, account: ReplicationAccount) -> None:
+        session = self._session
+        session.run("SET SESSION sql_log_bin = 0")
+        self.database.create_account(account)
+        session.run("SET SESSION sql_log_bin = 1")
+
+    def stop_applier(self) -> None:
+        self._session.run("STOP SLAVE SQL_THREAD")
 
     def define(self, table: str) -> RealCall:
         statement = f"CREATE TABLE vault.{table} (id BIGINT PRIMARY KEY) ENGINE=InnoDB"
@@ -169,14 +196,14 @@ class RealServer:
             self.sql(f"KILL {kind} %s", session["id"])
 
     def set_semisync_wait_no_slave(self, on: bool) -> None:
-        self._sessions[0].run("SET GLOBAL rpl_semi_sync_master_wait_no_slave = %s", int(on))
+        self._session.run("SET GLOBAL rpl_semi_sync_master_wait_no_slave = %s", int(on))
 
     def purge_binary_logs(self) -> None:
-        self._sessions[0].run("FLUSH BINARY LOGS")
+        self._session.run("FLUSH BINARY LOGS")
         newest = self.sql("SHOW BINARY LOGS")[-1]["Log_name"]
 
         def purged() -> bool:  # a stream that still reads an old one keeps it
-            self._sessions[0].run("PURGE BINARY LOGS TO %s", newest)
+            self._session.run("PURGE BINARY LOGS TO %s", newest)
             return len(self.sql("SHOW BINARY LOGS")) == 1
 
         wait_for(purged, PATIENCE, "old binary logs are purged")
@@ -207,6 +234,8 @@ class RealServer:
     def destroy(self) -> None:
         if self.process.handle is not None:
             self.process.kill()
+            self.process.look()  # collects it
+        self._session.close()
         self.firewall.lift()
         shutil.rmtree(self.config.run_dir, ignore_errors=True)
 
@@ -251,12 +280,7 @@ class Network:
         return wrapper
 
     def pki(self, number: int) -> Path:
-        directory = self.directory / f"pki-{number}"
-        if not directory.exists():
-            certificates.issue(
-                authority(), directory, common_name=f"m{number}", role="node", addresses=[self.address(number)]
-            )
-        return directory
+        return self.directory / f"pki-{number}"
 
     def make(self) -> None:
         switch = self.name(0)
@@ -265,6 +289,9 @@ class Network:
         run("ip", "-n", switch, "link", "set", "br0", "up")
         for number in range(1, self.HOSTS + 1):
             host, port = self.name(number), f"p{number}"
+            certificates.issue(
+                authority(), self.pki(number), common_name=f"m{number}", role="node", addresses=[self.address(number)]
+            )
             self._namespace(host)
             run("ip", "-n", switch, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", host)
             run("ip", "-n", switch, "link", "set", port, "master", "br0", "up")

@@ -7,6 +7,7 @@ Outcomes are plain text, so that those of two worlds can be compared: "ok", "err
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from replication.core.commands import ReplicationAccount
 from replication.core.vault_ports import Database, DatabaseError, Firewall, Process
 from replication.dialects.mariadb import Observation
 
@@ -40,12 +41,18 @@ class Client(Protocol):
 
     def commit(self) -> Call: ...
 
+    def update_slowly(self, row: int, seconds: float) -> Call:
+        """A statement that writes for so long."""
+        ...
+
 
 class Server(Protocol):
     """One mariadbd as its agent has it, and what an administrator or a fault may do to it."""
 
     name: str
     address: str
+    account: str
+    subject: str
     process: Process
     database: Database
     firewall: Firewall
@@ -64,6 +71,16 @@ class Server(Protocol):
 
     def administrator_writes(self, row: int) -> Call:
         """Somebody with every right inserts a row; read_only does not stop him."""
+        ...
+
+    def administrator_writes_unlogged(self, row: int) -> Call:
+        """As before, kept out of the binary log."""
+        ...
+
+    def create_account_unlogged(self, account: ReplicationAccount) -> None: ...
+
+    def stop_applier(self) -> None:
+        """An administrator does, or an error."""
         ...
 
     def define(self, table: str) -> Call:

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from greenlet import getcurrent
 
 from replication.core import limits
+from replication.core.commands import ReplicationAccount
 from replication.core.roles import ProcessState
 from replication.core.vault_ports import BootRole, ProcessError, RelayTransaction
 from replication.dialects.mariadb import Observation
@@ -23,7 +24,7 @@ from tests.simulation.mariadbd_clients import Call, Client
 from tests.simulation.mariadbd_commit import Pipeline
 from tests.simulation.mariadbd_replication import ReplicaDisk, Replication
 from tests.simulation.mariadbd_session import Session
-from tests.simulation.mariadbd_storage import Refused, Storage
+from tests.simulation.mariadbd_storage import Account, Refused, Storage
 from tests.simulation.mariadbd_stream import Stream, Wires
 
 START: Final = (0.1, 0.6)
@@ -159,6 +160,16 @@ class Mariadbd:
 
     def administrator_writes(self, row: int) -> Call:
         return Client(self, privileged=True).insert(row)
+
+    def administrator_writes_unlogged(self, row: int) -> Call:
+        """With sql_log_bin = 0."""
+        self.storage.rows.add(row)
+        call = Call(self)
+        call.end(0)
+        return call
+
+    def create_account_unlogged(self, account: ReplicationAccount) -> None:
+        self.storage.accounts[account.name] = Account(account.subject, granted=True)
 
     def define(self, table: str) -> Call:
         return Client(self, privileged=True).define(table)

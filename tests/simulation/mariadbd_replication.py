@@ -25,7 +25,7 @@ KILL_DIAL: Final = 1.0
 """rpl_semi_sync_slave_kill_conn_timeout."""
 QUICK_DIAL: Final = (0.001, 0.008)
 HANDSHAKE: Final = (0.006, 0.02)
-REFUSED, LOCKED, DENIED, FATAL, DUPLICATE = 2003, 4151, 1045, 1236, 1062
+REFUSED, LOCKED, DENIED, FATAL, SAME_ID, DUPLICATE = 2003, 4151, 1045, 1236, 1593, 1062
 TORN: Final = 0.3
 """How often a crash leaves half a transaction at the end of the relay log, when one was on its way."""
 BYTES: Final = 100
@@ -106,6 +106,8 @@ class Replication:
         self.applier_errno, self.applier_error = 0, ""
         self.io_pos: dict[int, Gtid] = {}
         self.stream: Stream | None = None
+        self.source_known: Mariadbd | None = None
+        """Whom the receiver has reached since it was started."""
         self.ever_heard: float | None = None
         self.source_server_id = 0
         self.attempt: Attempt | None = None
@@ -115,7 +117,7 @@ class Replication:
         self.ending = False
         """STOP SLAVE was given: the applier ends behind the transaction that it is at, whatever else it has."""
         self._applies = False
-        self._stopping: Callable[[], None] | None = None
+        self._stopping = False
 
     # --- the source's side ------------------------------------------------------------------------------------------
 
@@ -134,6 +136,9 @@ class Replication:
             self._answer(replica, lambda: replica.replication.not_connected(attempt, *error))
             return
         theirs = replica.replication
+        if replica.server_id == self.run.server_id:
+            self._answer(replica, lambda: replica.replication.same_server_id(attempt))
+            return
         for zombie in [s for s in self.streams if s.server_id == replica.server_id]:
             zombie.end_on_source()
         start = self.storage.start_of(position)
@@ -207,38 +212,37 @@ class Replication:
         self.run.changed()
 
     def stop_receiver(self) -> None:
-        """Begin to stop it. With a stream that acknowledges, the source is dialled once more to end it there."""
-        if self.receiver == "No" or self._stopping is not None:
+        """Begin to stop it. One that acknowledges dials its source once more to end the stream there, also when it has lost
+        it by now."""
+        if self.receiver == "No" or self._stopping:
             return
         stream, self.stream = self.stream, None
         self._give_up_attempt()
-        if stream is None or not self.stream_acknowledges:
+        if self.source_known is None or not self.stream_acknowledges:
             if stream is not None:
                 stream.end_on_replica()
             self._receiver_ended()
             return
-        quick = self._dial_is_quick(stream)
-        if quick:
+        quick = self._dial_is_quick(self.source_known)
+        if quick and stream is not None:
             stream.end_on_replica(at_once=True)
-        low, high = QUICK_DIAL
-        seconds = self.rng.uniform(low, high) if quick else KILL_DIAL
+        self._stopping = True
+        self.run.later(self.rng.uniform(*QUICK_DIAL) if quick else KILL_DIAL, self._dialled, stream)
 
-        def over() -> None:
-            self._stopping = None
+    def _dialled(self, stream: Stream | None) -> None:
+        if stream is not None:
             stream.end_on_replica()
-            self._receiver_ended()
+        self._receiver_ended()
 
-        self._stopping = over
-        self.run.later(seconds, over)
-
-    def _dial_is_quick(self, stream: Stream) -> bool:
-        me, network, other = self.run.server, self.run.server.network, stream.source.server
+    def _dial_is_quick(self, other: "Mariadbd") -> bool:
+        me, network = self.run.server, self.run.server.network
         if other.address in me.firewall.revoked:
             return True
         both = network.reachable(me.address, other.address) and network.reachable(other.address, me.address)
         return both and not other.frozen
 
     def _receiver_ended(self) -> None:
+        self._stopping, self.source_known = False, None
         self.receiver, self.stream_acknowledges = "No", False
         self.run.changed()
 
@@ -282,8 +286,15 @@ class Replication:
         self.run.later(CONNECT_RETRY, self._dial_again)
         self.run.changed()
 
+    def same_server_id(self, attempt: Attempt) -> None:
+        if not attempt.over:
+            self._give_up_attempt()
+            text = "Fatal error: The slave I/O thread stops because master and slave have equal MySQL server ids"
+            self.receiver_errno, self.receiver_error = SAME_ID, text
+            self._receiver_ended()
+
     def _dial_again(self) -> None:
-        if self.receiver == "Connecting" and self.attempt is None and self._stopping is None:
+        if self.receiver == "Connecting" and self.attempt is None and not self._stopping:
             self._dial()
 
     def _give_up_attempt(self) -> None:
@@ -299,7 +310,7 @@ class Replication:
             return
         self._give_up_attempt()
         self.stream, self.receiver, self.receiver_errno, self.receiver_error = stream, "Yes", 0, ""
-        self.stream_acknowledges = stream.acknowledges
+        self.stream_acknowledges, self.source_known = stream.acknowledges, stream.source.server
         self.source_server_id = server_id
         self.ever_heard = self.run.now
         self._watch_silence(stream)

@@ -27,6 +27,7 @@ STATEMENT: Final = (0.0001, 0.0006)
 """Seconds that a statement takes which waits for nothing."""
 READ_SECONDS: Final = 90.0
 """The driver gives up on an answer."""
+AGENT_SESSIONS, MOST_CONNECTIONS = 2, 300
 NO_SERVER, MUST_STOP, NO_SOURCE, NO_SUCH_USER = 2002, 1198, 1200, 1396
 OVER: Final = "the time for this command is over"
 VERSION: Final = "10.11.19-MariaDB-fake"
@@ -113,6 +114,8 @@ class Session:
             replica=replica,
             acknowledged=run.pipeline.yes,
             unacknowledged=run.pipeline.no,
+            connections=len(run.calls) + AGENT_SESSIONS,
+            connections_max=MOST_CONNECTIONS,
             heard=(str(heard), replica.gtid_io_pos) if replica is not None else (),
         )
 
