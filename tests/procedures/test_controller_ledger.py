@@ -226,6 +226,20 @@ def test_a_new_leader_ends_what_others_left_except_the_open_intent() -> None:
     play(told)
 
 
+def test_a_leader_that_ends_leaves_nothing_open_but_the_operation_of_the_intent() -> None:
+    async def told() -> None:
+        desk = Desk()
+        desk.ledger.begin(FAILOVER)
+        desk.ledger.failed(FAILOVER, ReplicationError("b does not answer"), OPEN_ROW)
+        desk.ledger.begin(FOLLOW)
+        desk.ledger.failed(FOLLOW, ReplicationError("the disk is full"), OPEN_ROW)
+        desk.ledger.hand_over(OPEN_ROW)
+        assert await desk.said("op 0") == ["failover", "b does not answer"]
+        assert (await desk.said("op 1"))[-1] == "cancelled: this leader ended, the next one decides anew"
+
+    play(told)
+
+
 # --- under a leader
 
 

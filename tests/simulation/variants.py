@@ -91,7 +91,8 @@ def variant(
 
     def register(install: Callable[[Swap], None]) -> Callable[[Swap], None]:
         name = install.__name__.replace("_", "-")
-        assert name not in VARIANTS and install.__doc__
+        assert name not in VARIANTS
+        assert install.__doc__
         VARIANTS[name] = Variant(name, rule, " ".join(install.__doc__.split()), install, scenario, within)
         return install
 

@@ -224,9 +224,7 @@ def no_epoch_check(swap: Swap) -> None:
 
     def promised(self: Work, state: AgentState) -> AgentState:
         c = self.command
-        return replace(
-            state, vault=c.vault, node=c.node, term=max(state.term, c.term), epoch=max(state.epoch, c.epoch)
-        )
+        return replace(state, vault=c.vault, node=c.node, term=max(state.term, c.term), epoch=max(state.epoch, c.epoch))
 
     def revise(self: Work, change: Any) -> AgentState:
         return self.ports.state.update(change)
@@ -253,5 +251,3 @@ def wait_no_slave_off(swap: Swap) -> None:
         return init
 
     swap.wrap(Pipeline, "__init__", make)
-
-

@@ -6,6 +6,7 @@ A try that failed and will be repeated is the same operation. Rows are written b
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from replication.core import limits
@@ -19,6 +20,7 @@ NEEDS_PERSON: Final = frozenset({"diverged", "quarantine", "rebuild", "tainted"}
 SHOWN_AS: Final = {ActionKind.FINISH: ActionKind.FAILOVER, ActionKind.ROLL_BACK: ActionKind.FAILOVER}
 
 
+ORPHANS_EVERY: Final = timedelta(seconds=10)
 HANDS_OVER: Final = frozenset({ActionKind.FAILOVER, ActionKind.FINISH, ActionKind.SWITCHOVER})
 
 
@@ -43,6 +45,7 @@ class Ledger:
     def __init__(self, operations: Operations, clock: Clock, vault: str, new_id: Callable[[], str]) -> None:
         self._operations, self._clock, self._vault, self._new_id = operations, clock, vault, new_id
         self._open: dict[str, Entry] = {}
+        self._looked = clock.monotonic()
         self._writing: set[asyncio.Task[None]] = set()
 
     def begin(self, action: Action) -> str:
@@ -95,6 +98,8 @@ class Ledger:
     def settle(self, row: Topology, acting: Action | None) -> None:
         """End what is no longer tried: it was done after all, or what it was to mend has gone."""
         now, resolving = self._clock.monotonic(), row.intent.operation if row.intent is not None else ""
+        if not self._open and acting is None and now - self._looked > ORPHANS_EVERY.total_seconds():
+            self.take_over(resolving)  # a leader that was deposed in the middle may have written its row after we came
         for key, entry in list(self._open.items()):
             late = now - entry.began > limits.OPERATION_DEADLINE.total_seconds()
             if entry.operation == resolving and late:
@@ -109,8 +114,19 @@ class Ledger:
                 self._end(self._open.pop(key), OperationEnd.CANCELLED, "it was no longer needed")
 
     def take_over(self, keep: str) -> None:
-        """A new leader ends what others left open, except the operation of the open intent: that one is resolved."""
+        """A leader ends what others left open, except the operation of the open intent: that one is resolved."""
+        self._looked = self._clock.monotonic()
         self._write(self._operations.end_orphans(self._vault, keep))
+
+    def hand_over(self, row: Topology) -> None:
+        """This leader ends: what it meant to try again is cancelled, the next one decides anew and goes on with an open intent.
+
+        The next leader has ended what it found, perhaps before this one began its last operation.
+        """
+        resolving = row.intent.operation if row.intent is not None else ""
+        for key, entry in list(self._open.items()):
+            if entry.operation != resolving:
+                self._end(self._open.pop(key), OperationEnd.CANCELLED, "this leader ended, the next one decides anew")
 
     def _end(self, entry: Entry, end: OperationEnd, says: str, **result: Any) -> None:
         if not entry.ended:

@@ -321,6 +321,7 @@ class VaultWatch:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.ledger.hand_over(self.config.topology)
 
 
 def _wants_failover(view: VaultView) -> bool:
