@@ -249,12 +249,22 @@ def _open_primary(view: VaultView) -> NodeView | None:
     return p if usable and p is not None and p.database is not None and not p.database.read_only else None
 
 
+def judged_by_another(node: NodeView, primary: NodeView) -> bool:
+    """Whether this node was held back before the present primary got its order: what it was compared with then may since have
+    been replaced, or have cut its own tail off. It is compared again, once for each order. Not one that lost its memory."""
+    mine, theirs = node.report, primary.report
+    if mine is None or theirs is None or mine.vault != theirs.vault:
+        return False
+    return 0 < mine.order_epoch < theirs.primary_order_epoch
+
+
 def needs_follow(node: NodeView, primary: NodeView) -> bool:
     """Whether this node should be told (again) to follow the primary; errors that a retry cannot mend are left alone."""
     report, db = node.report, node.database
     if not node.answers or report is None or node.blocked or report.verb:
         return False
-    if (report.quarantine or report.needs_rebuild) and not node.resync_wanted:
+    held = report.quarantine or report.needs_rebuild
+    if held and not node.resync_wanted and not judged_by_another(node, primary):
         return False
     if report.process in (ProcessState.DEAD, ProcessState.DOWN):
         # A replica's database is restarted by its agent; a former primary's waits for this order.

@@ -466,7 +466,11 @@ A = primary()
         pytest.param(node("b"), False, id="it follows"),
         pytest.param(node("b", silent=LONG), False, id="it does not answer"),
         pytest.param(node("b", says={"verb": "follow"}), False, id="its agent is busy with a command"),
-        pytest.param(node("b", says={"quarantine": "extra"}), False, id="it has diverged: a person decides"),
+        pytest.param(
+            node("b", says={"quarantine": "extra", "db": {"receiver": "No"}}),
+            False,
+            id="it has diverged: a person decides",
+        ),
         pytest.param(
             node("b", says={"quarantine": "extra"}, resync_wanted=True), True, id="a person wants it judged again"
         ),
@@ -491,6 +495,17 @@ A = primary()
             node("b", says={"db": {"receiver": "No", "receiver_errno": 2003}}), True, id="it was stopped behind a cut"
         ),
         pytest.param(node("b", says={"db": {"receiver": "Connecting"}}), False, id="it connects by itself"),
+        pytest.param(node("b", says={"quarantine": "extra", "db": {"receiver": "No"}}), False, id="it is held back"),
+        pytest.param(
+            node("b", says={"quarantine": "extra", "order_epoch": 4, "db": {"receiver": "No"}}),
+            True,
+            id="it was compared with an earlier primary",
+        ),
+        pytest.param(
+            node("b", says={"quarantine": "its memory is lost", "vault": "", "order_epoch": 0}),
+            False,
+            id="it lost its memory",
+        ),
     ],
 )
 def test_a_node_needs_to_be_told_to_follow(b: NodeView, needs: bool) -> None:

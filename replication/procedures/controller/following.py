@@ -3,7 +3,7 @@
 from replication.core import limits
 from replication.core.commands import FollowArgs, Verb, account_name
 from replication.core.errors import NodeUnreachable, ReplicationError, StepFailed
-from replication.core.plan import gone_silent
+from replication.core.plan import gone_silent, judged_by_another
 from replication.core.roles import OrderKind
 from replication.core.view import NodeView
 
@@ -60,7 +60,7 @@ async def _order_follow(p: Procedure, node: NodeView, primary: NodeView) -> None
         source_oldest_binlog=source.database.binlog_oldest,
         truncate_tail=may_truncate(node),
     )
-    wanted = {**args.to_json(), "rejudge": node.resync_wanted}
+    wanted = {**args.to_json(), "rejudge": node.resync_wanted or judged_by_another(node, primary)}
     await p.order(node.id, Verb.FOLLOW, deadline=limits.START_DEADLINE, args=wanted)
 
 
