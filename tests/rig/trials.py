@@ -92,14 +92,14 @@ def _steps(lines: Sequence[dict[str, Any]], moment: float) -> tuple[dict[str, fl
     return ends, agent_ms
 
 
-def calm() -> None:
-    """Wait, at most CALM_PATIENCE, until the machine has little else to do: others may be at work on it."""
+def calm(patience: float = CALM_PATIENCE) -> None:
+    """Wait, at most `patience` seconds, until the machine has little else to do: others may be at work on it."""
 
     def busy() -> tuple[float, float]:
         fields = [int(f) for f in Path("/proc/stat").read_text().split(None, 9)[1:9]]
         return sum(fields) - fields[3] - fields[4], sum(fields)
 
-    until = time.monotonic() + CALM_PATIENCE
+    until = time.monotonic() + patience
     last, since = busy(), time.monotonic()
 
     def over() -> bool:
@@ -111,7 +111,7 @@ def calm() -> None:
         last, since = now, time.monotonic()
         return share < CALM_SHARE or time.monotonic() > until
 
-    wait_for(over, CALM_PATIENCE + 5)
+    wait_for(over, patience + 5)
 
 
 def ms(seconds: float) -> str:

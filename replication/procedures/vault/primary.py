@@ -34,7 +34,7 @@ def _everything_applied(work: Work, replica: ReplicaStatus) -> bool:
 
 def open_solo(work: Work) -> Mapping[str, Any]:
     """Be the primary, acknowledging alone. 1 refuse what may lack writes; 2 persist; 3 start; 4 drop the source; 5 stop
-    waiting; 6 jump; 7 accounts; 8 lift the cut; 9 open. Until then the memory says that it is still to be opened."""
+    waiting; 6 jump; 7 accounts; 8 open; 9 lift the cut. Until 8 the memory says that it is still to be opened."""
     ports, db = work.ports, work.ports.database
     state = ports.state.read()
     if state.quarantine:
@@ -78,11 +78,12 @@ def open_solo(work: Work) -> Mapping[str, Any]:
             not jump or work.command.args.get("client") is True
         ):  # one that takes over has the account from the primary before it
             db.ensure_client()
-    ports.firewall.lift()
     with work.step("open"):
         db.set_read_only(False)
     if to_open:
         work.persist(to_open=False)
+    with work.step("lift"):  # a program has to be started for it, and writes need not wait for that
+        ports.firewall.lift()
     return {"gtid_binlog_pos": db.positions().gtid_binlog_pos}
 
 

@@ -269,7 +269,7 @@ def _drained(work: Work, replica: ReplicaStatus) -> bool:
 
 
 def drain(work: Work) -> Mapping[str, Any]:
-    """Apply all that was received, then drop the source. Stays closed."""
+    """Apply all that was received, then drop the source. Stays closed; the cut stays until it is opened or follows anew."""
     ports, db = work.ports, work.ports.database
     replica = db.replica()
     if replica is not None:
@@ -280,10 +280,10 @@ def drain(work: Work) -> Mapping[str, Any]:
                 after = db.replica()
                 why = after.applier_error if after is not None and after.applier_error else "the time was too short"
                 raise work.refusal("not-drained", f"it could not apply all that it received: {why}")
-        db.stop_replication()
-        db.forget_source()
+        with work.step("drop source"):
+            db.stop_replication()
+            db.forget_source()
     work.persist(source_host="", source_port=0)
-    ports.firewall.lift()
     return {"gtid_slave_pos": db.positions().gtid_slave_pos}
 
 
