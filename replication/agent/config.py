@@ -99,6 +99,14 @@ class AgentConfig:
             raise ConfigError("a kernel lease needs nftables: it cannot be had together with cut none")
 
     @property
+    def admin_port(self) -> int:
+        """Second port of the database, for the agent alone: the next one, or the nearest below when that cannot be."""
+        above = self.database_port + 1
+        if above <= 65535 and above != self.port:
+            return above
+        return self.database_port - (2 if self.database_port - 1 == self.port else 1)
+
+    @property
     def config_file(self) -> Path:
         return self.home / "agent.json"
 
@@ -147,6 +155,11 @@ class AgentConfig:
         return self.home / "log"
 
     @property
+    def tmp_dir(self) -> Path:
+        """mariadbd's own: one that starts removes every temporary table from the directory that it is given, whoever's it is."""
+        return self.home / "tmp"
+
+    @property
     def salvage_dir(self) -> Path:
         """Binary logs copied before a start that may truncate them."""
         return self.home / "salvage"
@@ -163,12 +176,12 @@ class AgentConfig:
         return f"{shlex.quote(str(script))} purge --home {shlex.quote(str(self.home))}"
 
     def prepare_directories(self) -> None:
-        """Make run, log and salvage directories, private to this user. Raises ConfigError.
+        """Make run, log, salvage and temporary directories, private to this user. Raises ConfigError.
 
         Called before anything is bound or started. A directory in /tmp that somebody else made is refused: whoever owns
         it could put a socket of his own in the place of ours.
         """
-        for directory in (self.run_dir, self.log_dir, self.salvage_dir):
+        for directory in (self.run_dir, self.log_dir, self.salvage_dir, self.tmp_dir):
             try:
                 directory.mkdir(mode=0o700, exist_ok=True)
                 found = directory.lstat()

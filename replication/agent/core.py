@@ -21,6 +21,7 @@ from typing import Final
 
 from replication import certificates
 from replication.agent.address import address_kind
+from replication.agent.admin import AdminDoor, AdminProbe
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession
 from replication.agent.disk import DiskProbe
@@ -84,8 +85,18 @@ class VaultAgent:
         self.state = StateFile(config.state_file, AgentState())
         self.process = Mariadbd(config, self.state, self._bump)
         self.firewall = NftCut(config.agent_id, config.database_port, wanted=config.cut == "auto")
-        self.observer = Observer(config, self.process.answered, self._bump, lambda: self.process.handle)
-        self._session = LocalSession(config.socket, read_seconds=VERB_READ_SECONDS, server=lambda: self.process.handle)
+        self.admin = AdminDoor(config)
+        self.admin_probe = AdminProbe(self.admin, self._bump)
+
+        def server() -> object:
+            return self.process.handle
+
+        self.observer = Observer(
+            config, self.process.answered, self._bump, server, self.admin, self.admin_probe.look_again
+        )
+        self._session = LocalSession(
+            config.socket, read_seconds=VERB_READ_SECONDS, server=server, spare=self.admin.connect
+        )
         self._verbs = ThreadPoolExecutor(1, thread_name_prefix="verbs")
         self._fence = FenceLane(self.process, config.hostname)
         self._busy = threading.Lock()
@@ -103,6 +114,8 @@ class VaultAgent:
         self.revival = Revival(SystemClock(), self.state, self.process, self._database(), log.warning)
         await self._loop.run_in_executor(self._verbs, self._prepare_database)
         self.firewall.arm()
+        if self.firewall.armed:
+            self.admin.shield()
         self._begin_fences()
         self.observer.start()
         self._tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._revive())]
@@ -132,9 +145,10 @@ class VaultAgent:
         except (OSError, ssl.SSLError) as error:
             raise CannotStart(f"the certificates in {config.pki_dir} cannot be used: {error}") from error
         self.disk = DiskProbe(config.home, self._bump)
-        self._to_end = [self.lease.end, self.disk.end]
+        self._to_end = [self.lease.end, self.disk.end, self.admin_probe.end]
         self.lease.begin()
         self.disk.start()
+        self.admin_probe.start()
         if config.kernel_lease and not self.lease.gate.timed:
             log.error("there is no kernel lease, though this node was made with one: %s", why_no_nftables())
 
@@ -191,7 +205,7 @@ class VaultAgent:
         await loop.run_in_executor(None, self.process.kill)
         await loop.run_in_executor(self._verbs, self.process.kill)
         self.firewall.remove()
-        for directory in (self.config.data_dir, self.config.salvage_dir, self.config.log_dir):
+        for directory in (self.config.data_dir, self.config.salvage_dir, self.config.log_dir, self.config.tmp_dir):
             shutil.rmtree(directory, ignore_errors=True)
         for file in (self.config.state_file, self.config.my_cnf, self.config.pid_file):
             file.unlink(missing_ok=True)
@@ -367,6 +381,11 @@ class VaultAgent:
             lease_left=self.lease.left,
             closed_by_lease=self.lease.closed,
             purge_command=config.purge_command,
-            fences=("sigkill", *(("nftables-cut",) if self.firewall.armed else ()), *self.lease.fences),
+            fences=(
+                "sigkill",
+                *(("nftables-cut",) if self.firewall.armed else ()),
+                *(("admin-port",) if self.admin_probe.works else ()),
+                *self.lease.fences,
+            ),
             database=database,
         )

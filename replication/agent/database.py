@@ -1,4 +1,7 @@
-"""Connections to the local mariadbd over its unix socket, as the operating system user that the agent runs as."""
+"""Connections to the local mariadbd over its unix socket, as the operating system user that the agent runs as.
+
+When it has no connection left there, by the second port: replication/agent/admin.py.
+"""
 
 import contextlib
 import os
@@ -19,6 +22,7 @@ CONNECT_SECONDS: Final = 2
 LOST: Final = frozenset({2002, 2003, 2006, 2013, 2055, 4031})
 """Client errors after which the connection is of no use any more."""
 
+TOO_MANY_CONNECTIONS: Final = 1040
 OVER: Final = "the time for this command is over"
 
 
@@ -31,10 +35,18 @@ class LocalSession:
 
     read_seconds: the driver gives up on an answer after this long; whole seconds are all it can count.
     server: tells one run of mariadbd from the next, so that a connection to the last one is not tried first.
+    spare: another way in, for when the socket has no connection left.
     """
 
-    def __init__(self, path: Path, *, read_seconds: int, server: Callable[[], object] = lambda: None) -> None:
-        self.path, self.read_seconds, self._server = path, read_seconds, server
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_seconds: int,
+        server: Callable[[], object] = lambda: None,
+        spare: Callable[..., Any] | None = None,
+    ) -> None:
+        self.path, self.read_seconds, self._server, self.spare = path, read_seconds, server, spare
         self._connection: Any = None
         self._wire: socket.socket | None = None
         """The connection's socket, for `abort`: the driver lets no other thread near a connection that is in use."""
@@ -92,22 +104,29 @@ class LocalSession:
             self.close()
         if self._connection is not None:
             return self._connection
-        connection: Any = MySQLdb.connect(
-            unix_socket=str(self.path),
-            user=local_user(),
-            autocommit=True,
-            charset="utf8mb4",
-            use_unicode=True,
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=self.read_seconds,
-            write_timeout=self.read_seconds,
-        )
+        connection = self._connect()
         with self._lock:
             self._connection, self._connected_to = connection, server
             self._wire = socket.socket(fileno=os.dup(connection.fileno()))
             if self._aborted:  # while it connected, when there was nothing yet to break off
                 raise DatabaseError(0, OVER)
         return connection
+
+    def _connect(self) -> Any:
+        options = {
+            "autocommit": True,
+            "charset": "utf8mb4",
+            "use_unicode": True,
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": self.read_seconds,
+            "write_timeout": self.read_seconds,
+        }
+        try:
+            return MySQLdb.connect(unix_socket=str(self.path), user=local_user(), **options)
+        except MySQLdb.Error as error:
+            if self.spare is None or error.args[0] != TOO_MANY_CONNECTIONS:
+                raise
+        return self.spare(**options)
 
     def _failed(self, error: Any) -> DatabaseError:
         code = error.args[0] if error.args and isinstance(error.args[0], int) else 0

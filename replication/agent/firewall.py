@@ -12,6 +12,7 @@ import ipaddress
 import logging
 import shutil
 import subprocess
+from collections.abc import Sequence
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,20 @@ class NftCut:
         if self.wanted:
             _nft(f"delete table {self.table}")  # also one that an earlier agent made
             self._armed = False
+
+
+def shield(agent_id: str, address: str, port: int, sources: Sequence[str]) -> bool:
+    """Let nobody but this host itself reach its database's second port. Goes with the table. Whether it is so now.
+
+    address, port: where the database listens. sources: the addresses with which this host comes there.
+    """
+    family = "ip6" if ipaddress.ip_address(address).version == 6 else "ip"
+    table = table_of(agent_id)
+    return _nft(
+        f"add table {table}; add chain {table} admin {{ type filter hook input priority 0; }}; flush chain {table} admin; "
+        f"add rule {table} admin {family} daddr {address} tcp dport {port} "
+        f"{family} saddr != {{ {', '.join(sorted(set(sources)))} }} reject with tcp reset"
+    )
 
 
 class Gate:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Final
 
 from replication.agent import peers
+from replication.agent.admin import AdminDoor
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession
 from replication.agent.firewall import Gate
@@ -60,7 +61,8 @@ class PrimaryLease(threading.Thread):
         super().__init__(name="lease", daemon=True)
         self._memory, self._process, self._told, self._on_verbs = memory, process, told, on_verbs
         self._context: ssl.SSLContext = peers.client_context(config.pki_dir)
-        self._session = LocalSession(config.socket, read_seconds=1, server=lambda: process.handle)
+        spare = AdminDoor(config).connect
+        self._session = LocalSession(config.socket, read_seconds=1, server=lambda: process.handle, spare=spare)
         pki = config.pki_dir
         files = PkiFiles(ca=str(pki / "ca.pem"), cert=str(pki / "cert.pem"), key=str(pki / "key.pem"))
         self._files = files
@@ -149,7 +151,10 @@ class PrimaryLease(threading.Thread):
         if self._granting is not (not against):  # tell each turn once
             self._granting = not against
             if against:
-                log.warning("not every node that was asked grants: %s", "; ".join(f"{peer}: {text}" for peer, text in against.items()))
+                log.warning(
+                    "not every node that was asked grants: %s",
+                    "; ".join(f"{peer}: {text}" for peer, text in against.items()),
+                )
             else:
                 log.warning("no controller confirms this primary; the other nodes know of no later one: it stays open")
         return not against
@@ -209,7 +214,7 @@ class PrimaryLease(threading.Thread):
         due = next_step(self._keeper.lease, self.now()) is Step.REOPEN
         if not due or state.order_kind is OrderKind.NONE or state.quarantine:
             return False
-        session = LocalSession(self._session.path, read_seconds=self._session.read_seconds)
+        session = LocalSession(self._session.path, read_seconds=self._session.read_seconds, spare=self._session.spare)
         try:
             database = MariaDb(session, self._files)
             if state.order_kind is OrderKind.LOSSLESS:

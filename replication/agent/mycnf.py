@@ -2,17 +2,25 @@
 
 import os
 from pathlib import Path
+from typing import Final
 
+from replication.agent.admin import is_free
 from replication.agent.config import AgentConfig
 from replication.agent.database import local_user
 from replication.dialects.mariadb_settings import option_lines
 
+CONNECTIONS: Final = 300
+ADMIN_CONNECTIONS: Final = 8
+"""The agent needs three."""
 
-def render(config: AgentConfig, server_id: int) -> str:
+
+def render(config: AgentConfig, server_id: int, *, admin_port: bool) -> str:
+    """admin_port: whether the second port can be had. It must not keep the database from starting."""
     paths = {
         "datadir": config.data_dir,
         "socket": config.socket,
         "pid_file": config.pid_file,
+        "tmpdir": config.tmp_dir,
         "ssl_ca": config.pki_dir / "ca.pem",
         "ssl_cert": config.pki_dir / "cert.pem",
         "ssl_key": config.pki_dir / "key.pem",
@@ -30,7 +38,8 @@ def render(config: AgentConfig, server_id: int) -> str:
         "log_bin=binlog",
         "relay_log=relay",
         "max_binlog_size=128M",
-        "max_connections=300",
+        f"max_connections={CONNECTIONS}",
+        *((f"extra_port={config.admin_port}", f"extra_max_connections={ADMIN_CONNECTIONS}") if admin_port else ()),
         f"innodb_buffer_pool_size={config.buffer_pool}",
         "character_set_server=utf8mb4",
         "local_infile=0",
@@ -45,7 +54,7 @@ def write(config: AgentConfig, server_id: int) -> None:
     scratch = config.my_cnf.with_name("my.cnf.new")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as out:
-        out.write(render(config, server_id))
+        out.write(render(config, server_id, admin_port=is_free(config.ip, config.admin_port)))
     scratch.replace(config.my_cnf)
 
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from replication.agent.admin import AdminDoor
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession
 from replication.agent.salvage import binary_logs
@@ -46,6 +47,7 @@ class Observer(threading.Thread):
     """`changed` is called, on this thread, when something changed that a controller wants to know at once.
 
     server: tells one run of mariadbd from the next; what was seen of the last one is never told of this one.
+    admin: whose account is made when it is not there. came_up: called, on this thread, when it is there.
     """
 
     def __init__(
@@ -54,11 +56,14 @@ class Observer(threading.Thread):
         answered: Callable[[], None],
         changed: Callable[[], None],
         server: Callable[[], object],
+        admin: AdminDoor,
+        came_up: Callable[[], None],
     ) -> None:
         super().__init__(name="observer", daemon=True)
         pki = config.pki_dir
         files = PkiFiles(ca=str(pki / "ca.pem"), cert=str(pki / "cert.pem"), key=str(pki / "key.pem"))
-        self._session = LocalSession(config.socket, read_seconds=READ_SECONDS, server=server)
+        self._session = LocalSession(config.socket, read_seconds=READ_SECONDS, server=server, spare=admin.connect)
+        self._admin, self._came_up, self._admin_ready = admin, came_up, False
         self._database = MariaDb(self._session, files)
         self._data_dir = config.data_dir
         self._answered, self._changed, self._server = answered, changed, server
@@ -118,7 +123,7 @@ class Observer(threading.Thread):
         now = time.monotonic()
         if server is not self._seen_of:
             self._seen, self._ages, self._seen_of, self._drift_at = None, Ages(), server, 0.0
-            self._repaired = ()
+            self._repaired, self._admin_ready = (), False
         repaired = now - self._drift_at > limits.SETTINGS_CHECK.total_seconds() and self._check_settings(now)
         if now - self._oldest_at > OLDEST_TRANSACTION_EVERY.total_seconds():
             self._oldest, self._oldest_at = self._database.oldest_transaction(), now
@@ -135,6 +140,8 @@ class Observer(threading.Thread):
     def _check_settings(self, now: float) -> bool:
         """Set right what is not as it must be. Whether there was something."""
         self._drift, self._drift_at = self._database.drift(), now
+        if not self._admin_ready:
+            self._make_admin()
         if not self._drift:
             return False
         for sentence in self._database.repair():
@@ -142,6 +149,16 @@ class Observer(threading.Thread):
             self._repaired = (*self._repaired, sentence)[-REPAIRS_TOLD:]
         self._drift = self._database.drift()
         return True
+
+    def _make_admin(self) -> None:
+        try:
+            if self._database.ensure_admin(self._admin.source, self._admin.subject):
+                log.info("made the account for the second port")
+        except DatabaseError as error:
+            log.warning("the account for the second port could not be made, trying again: %s", error)
+            return
+        self._admin_ready = True
+        self._came_up()
 
     @property
     def read_only(self) -> bool | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from replication.agent import mycnf, relaylog, salvage
+from replication.agent.admin import AdminDoor
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession, local_user
 from replication.agent.errors import CannotStart
@@ -193,6 +194,7 @@ class Mariadbd:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
+            env={**os.environ, "TMPDIR": str(config.tmp_dir)},
         )
         if done.returncode:
             text = (done.stderr + done.stdout).decode(errors="replace")
@@ -245,7 +247,7 @@ class Mariadbd:
         self._reap()
 
     def _wait_until_it_answers(self, until: float) -> None:
-        session = LocalSession(self.config.socket, read_seconds=1)
+        session = LocalSession(self.config.socket, read_seconds=1, spare=AdminDoor(self.config).connect)
         try:
             while True:
                 handle = self.handle

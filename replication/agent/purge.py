@@ -56,7 +56,8 @@ def remove_remains(config: AgentConfig) -> str:
 
     Returns a sentence on the files in the home that are not the agent's and stay, or "".
     """
-    for directory in (config.data_dir, config.salvage_dir, config.log_dir, config.run_dir, config.pki_dir):
+    mine = (config.data_dir, config.salvage_dir, config.log_dir, config.tmp_dir, config.run_dir, config.pki_dir)
+    for directory in mine:
         shutil.rmtree(directory, ignore_errors=True)
     for half_made in config.home.glob("*.new"):
         shutil.rmtree(half_made) if half_made.is_dir() else half_made.unlink()

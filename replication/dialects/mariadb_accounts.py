@@ -11,6 +11,8 @@ from .base import Session
 from .mariadb_sessions import exists, kill
 
 ACCOUNT_PREFIX: Final = "vha_"
+ADMIN: Final = "vha_admin"
+"""The agent's account for the second port, on each node its own."""
 REPLICATION_SLAVE_BIT: Final = 1 << 19
 """Of `access` in mysql.global_priv."""
 
@@ -68,6 +70,30 @@ class Accounts:
         for row in rows:
             kill(self.session, row["id"])
         return len(rows)
+
+    def ensure_admin(self, address: str, subject: str) -> bool:
+        """Have the agent's own account, for this address and certificate and no other; whether it had to be made.
+
+        It may do everything. Stays out of the binary log, so it works while commits hang, and on this node only.
+        """
+        rows = self.session.rows(
+            "SELECT Host AS host, COALESCE(JSON_VALUE(Priv, '$.x509_subject'), '') AS subject,"
+            " COALESCE(JSON_VALUE(Priv, '$.access'), 0) AS access FROM mysql.global_priv WHERE User = %s",
+            ADMIN,
+        )
+        strangers = [row["host"] for row in rows if row["host"] != address]
+        mine = [row for row in rows if row["host"] == address and row["subject"] == subject and int(row["access"])]
+        if mine and not strangers:
+            return False
+        self.session.run("SET SESSION sql_log_bin = 0, max_statement_time = 1")  # a lock may be held for long
+        try:
+            for host in strangers:  # came with another node's data
+                self.session.run("DROP USER %s@%s", ADMIN, host)
+            self.session.run("CREATE OR REPLACE USER %s@%s REQUIRE SUBJECT %s", ADMIN, address, subject)
+            self.session.run("GRANT ALL PRIVILEGES ON *.* TO %s@%s WITH GRANT OPTION", ADMIN, address)
+        finally:
+            self.session.run("SET SESSION sql_log_bin = 1, max_statement_time = DEFAULT")
+        return True
 
     def ensure_client(self) -> None:
         client = self.client

@@ -22,6 +22,7 @@ from replication.core import limits
 from replication.core.commands import Verb
 from replication.core.errors import StaleEpoch, StepFailed
 from replication.core.roles import OrderKind, ProcessState
+from replication.dialects.mariadb_accounts import ADMIN
 from tests.vault_host import VaultHost
 from tests.waiting import wait_for
 
@@ -79,7 +80,9 @@ def test_a_first_start_is_closed_empty_and_as_it_must_be(host: VaultHost) -> Non
 
 def test_nobody_but_the_administrator_can_write_before_an_order(host: VaultHost) -> None:
     accounts = {row["User"] for row in host.sql("SELECT User FROM mysql.global_priv")}
-    assert accounts <= {"root", "mariadb.sys", "PUBLIC", ""}
+    assert accounts <= {"root", "mariadb.sys", "PUBLIC", "", ADMIN}, (
+        "the agent's own needs its certificate: test_admin.py"
+    )
 
 
 def test_the_primary_goes_on_while_its_agent_is_killed_and_taken_up_again(solo: VaultHost) -> None:
