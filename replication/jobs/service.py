@@ -25,7 +25,7 @@ from replication.stores.inventory import InventoryStore
 from replication.stores.leases import Holder, RenewingLease
 from replication.stores.operations import OperationStore
 from replication.stores.threads import DatabaseThread
-from replication.stores.topology import TopologyStore
+from replication.stores.topology import TopologyStore, remember_epochs
 
 log = logging.getLogger(__name__)
 LOOK = 0.05
@@ -59,7 +59,7 @@ class ServiceProcess:
         self._task: asyncio.Task[None] | None = None
         holder = Holder(new_id(), settings.HOST_NAME, f"{slot} (pid {os.getpid()})")
         self._shown: dict[str, Any] = {}
-        self.lease = RenewingLease(SERVICE_NAME, holder, lambda: self._shown)
+        self.lease = RenewingLease(SERVICE_NAME, holder, lambda: self._shown, lambda: remember_epochs(self.marks))
         self.notes = DatabaseThread("notes")
         self.reads = DatabaseThread("reads")
         self.marks = HighWater(settings.VAR_DIR)

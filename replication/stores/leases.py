@@ -61,9 +61,16 @@ def release(name: str, holder: Holder) -> None:
 class RenewingLease(threading.Thread):
     """Competes for the lease until stopped. `held` and `term` may be read from any thread."""
 
-    def __init__(self, name: str, holder: Holder, shown: Callable[[], Mapping[str, Any]] = dict) -> None:
+    def __init__(
+        self,
+        name: str,
+        holder: Holder,
+        shown: Callable[[], Mapping[str, Any]] = dict,
+        standing_by: Callable[[], None] = lambda: None,
+    ) -> None:
+        """standing_by: called on this thread after every try in which somebody else led; may raise django.db.Error."""
         super().__init__(name="lease", daemon=True)
-        self.lease_name, self.holder, self.shown = name, holder, shown
+        self.lease_name, self.holder, self.shown, self.standing_by = name, holder, shown, standing_by
         self.term = 0
         self._valid_until = 0.0
         self._stop_now = threading.Event()
@@ -92,13 +99,14 @@ class RenewingLease(threading.Thread):
         asked = time.monotonic()
         try:
             term = acquire(self.lease_name, self.holder, **self.shown())
+            if term is None:
+                self._valid_until = 0.0
+                self.standing_by()
+                return False
         except Error as error:
             log.warning("the lease could not be renewed: %s", error)
             with contextlib.suppress(Error):
                 connection.close()
-            return False
-        if term is None:
-            self._valid_until = 0.0
             return False
         if term != self.term:
             log.info("leading %s, term %s", self.lease_name, term)

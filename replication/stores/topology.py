@@ -1,5 +1,6 @@
 """The published row of a vault: compare-and-set under the leader's lease, in one statement."""
 
+import contextlib
 from typing import Any
 
 from django.db import Error
@@ -46,6 +47,13 @@ def _led(lease: RenewingLease) -> "QuerySet[ServiceLease]":
     return ServiceLease.objects.filter(
         name=lease.lease_name, holder=lease.holder.id, term=lease.term, expires_at__gt=Now()
     )
+
+
+def remember_epochs(marks: HighWater) -> None:
+    """What a standby does: it must know of the epochs that the leader takes before a restored database hides them."""
+    for vault, epoch in Vault.objects.values_list("pk", "epoch"):
+        with contextlib.suppress(OSError):  # a claim says it, and is not made
+            marks.reach(vault, epoch)
 
 
 class TopologyStore:

@@ -13,7 +13,7 @@ from replication.core.errors import ClaimLost
 from replication.core.view import Intent, Topology
 from replication.stores.highwater import HighWater
 from replication.stores.leases import LONG_AGO, RenewingLease, acquire
-from replication.stores.topology import TopologyStore, topology_of
+from replication.stores.topology import TopologyStore, remember_epochs, topology_of
 from tests.builders import intent
 from tests.stores.conftest import LEASE, holder
 
@@ -188,3 +188,17 @@ def test_lossless_since_follows_promotable(vault: Vault, store: TopologyStore) -
     assert since() == proven, "another change leaves the clock alone"
     amend(store, claimed, promotable="")
     assert since() is None
+
+
+def test_a_standby_knows_the_epochs_of_the_leader_without_ever_having_led(
+    vault: Vault, store: TopologyStore, tmp_path: Path
+) -> None:
+    """Or it would believe an older row when the database is restored."""
+    far = tmp_path / "another host"
+    far.mkdir()
+    marks = HighWater(far)
+    standby = RenewingLease(LEASE, holder("two"), standing_by=lambda: remember_epochs(marks))
+    claim(store, row(vault), at_least=6)
+    standby._renew()
+    assert not standby.held
+    assert HighWater(far).of(vault.pk) == 7
