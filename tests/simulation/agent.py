@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
-from replication.core.errors import ReplicationError, StepFailed
+from replication.core.errors import ReplicationError, StaleEpoch, StepFailed
 from replication.core.report import PROTOCOL, DatabaseReport, NodeReport
 from replication.core.roles import ProcessState
 from replication.core.vault_ports import (
@@ -262,10 +262,11 @@ class VaultAgent:
             elif what[0] == "grant":
                 result = grant_refusal(self.state.read(), what[1])
             else:
-                self.host.commanded(what[3], what[2].epoch)
                 result = await self.execute(what[1], what[2])
-        except (ReplicationError, ValueError) as error:
+        except ReplicationError as error:
             result = error
+        if what[0] == "command" and not isinstance(result, StaleEpoch) and self.state.read().epoch == what[2].epoch:
+            self.host.obeyed(what[3], what[2].epoch)
         self.open_requests.remove(request)
         self.host.reply(sender, answer, result)
 

@@ -174,10 +174,19 @@ class Process:
             return False
         if term is None:
             self._valid_until = -1.0
+            await self._remember_epoch()
             return False
         self.term = term
         self._valid_until = asked + (limits.LEADER_LEASE - limits.LEADER_MARGIN).total_seconds()
         return True
+
+    async def _remember_epoch(self) -> None:
+        """A standby knows of the epochs that the leader takes."""
+        try:
+            epoch = await self.db.query(self.host.address, self.db.epoch)
+        except Unavailable:
+            return
+        self.host.mark = max(self.host.mark, epoch)
 
     @property
     def held(self) -> bool:

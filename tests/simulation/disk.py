@@ -58,7 +58,7 @@ class SimState:
         return self.update(lambda state: replace(state, **changes))
 
     def update(self, change: Callable[[AgentState], AgentState]) -> AgentState:
-        return self._exchange(change, lambda state: self._disk.flush(state))
+        return self._exchange(change, self._disk.flush)
 
     @property
     def unwritten(self) -> bool:

@@ -35,7 +35,7 @@ class VaultHost:
         """The verb that closed it for good, answered with success: it stays closed until FOLLOW or OPEN (rule 12)."""
         self.said: Callable[[str], None] = lambda text: None
         self.violated: Callable[[str], None] = lambda text: None
-        self.commanded: Callable[[str, int], None] = lambda sender, epoch: None
+        self.obeyed: Callable[[str, int], None] = lambda sender, epoch: None
         self.boot_id = f"{name}-{next(self._boots)}"
         self.agent: VaultAgent | None = None
         self.fuse: int | None = None

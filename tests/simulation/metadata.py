@@ -51,10 +51,16 @@ class Content:
 class MetadataDb:
     def __init__(self, kernel: Kernel, network: Network, rng: Random, content: Content) -> None:
         self.kernel, self.network, self.rng, self.content = kernel, network, rng, content
-        self.mode = "well"
-        """ "well", "slow", "silent" (accepts and never answers) or "away" (refuses)."""
+        self.troubles: list[str] = []
+        """What is wrong with it, the last one counts: "slow", "silent" (accepts and never answers) or "away" (refuses)."""
+        self.changed_at = 0.0
         self.backup: Content | None = None
         self.row_changed: Callable[[Topology, Topology, str], None] = lambda before, after, by: None
+        self.restored: Callable[[], None] = lambda: None
+
+    @property
+    def mode(self) -> str:
+        return "away" if "away" in self.troubles else self.troubles[-1] if self.troubles else "well"
 
     async def query(self, sender: str, statement: Callable[[Content], T]) -> T:
         """Carry out a statement for the process that awaits it. Raises Unavailable."""
@@ -83,7 +89,7 @@ class MetadataDb:
         before, c = self.content.row, self.content
         if before.promotable != row.promotable:
             c.lossless_since = self.kernel.now if row.promotable else None
-        c.row = row
+        c.row, self.changed_at = row, self.kernel.now
         self.row_changed(before, row, by)
 
     def take_backup(self) -> None:
@@ -92,6 +98,11 @@ class MetadataDb:
     def restore(self) -> None:
         if self.backup is not None:
             self.content = self.backup.copy()
+            self.restored()
+
+    @staticmethod
+    def epoch(c: Content) -> int:
+        return c.row.epoch
 
     # --- statements ----------------------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class Simulation:
         content = Content(row=Topology(vault=VAULT), nodes={})
         self.db = MetadataDb(self.kernel, self.network, self._chance("metadata"), content)
         self.db.row_changed = self.history.row_changed
+        self.db.restored = self._note_restored
         self.hosts: dict[str, VaultHost] = {}
         for number, name in enumerate(NODES[: schedule.nodes], start=1):
             self._add_host(name, number)
@@ -76,6 +77,10 @@ class Simulation:
         self.faults = Faults(self)
         self._healed_at = 0.0
 
+    def _note_restored(self) -> None:
+        self.history.restored = True
+        self.history.note("metadata", f"is restored to epoch {self.db.content.row.epoch}")
+
     def _chance(self, name: str) -> Random:
         return Random(f"{self.schedule.seed} {name}")
 
@@ -86,7 +91,7 @@ class Simulation:
         server.acknowledged = lambda row: self.history.served(name, row)
         host = VaultHost(self.kernel, self.network, server, rng, name=name, address=address, number=number)
         host.state_changed = lambda before, after: self.history.state_changed(name, before, after)
-        host.commanded = lambda sender, epoch: self.history.commanded(name, sender, epoch)
+        host.obeyed = lambda sender, epoch: self.history.obeyed(name, sender, epoch)
         host.violated = self.history.violate
         host.said = lambda text: self.history.note(name, text)
         self.hosts[name] = host
