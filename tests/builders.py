@@ -147,7 +147,11 @@ def primary(**changes: Any) -> NodeView:
 def intent(target: str = "b", former: str = "a", *revoke: str) -> Intent:
     must = tuple(id_of(n) for n in (revoke or (target,)))
     return Intent(
-        kind=IntentKind.FAILOVER, target=id_of(target), entitled=id_of(target), former_primary=id_of(former), must_revoke=must
+        kind=IntentKind.FAILOVER,
+        target=id_of(target),
+        entitled=id_of(target),
+        former_primary=id_of(former),
+        must_revoke=must,
     )
 
 
