@@ -111,6 +111,15 @@ def seen(server: Server) -> tuple[str, bool, str, int, int]:
     return now.receiver, now.applier, now.gtid_io_pos, now.receiver_errno, now.applier_errno
 
 
+def receiver_ended(server: Server, errno: int) -> bool:
+    """The error is told a moment before the thread has ended."""
+    return seen(server)[0] == "No" and seen(server)[3] == errno
+
+
+def applier_ended(server: Server, errno: int) -> bool:
+    return not seen(server)[1] and seen(server)[4] == errno
+
+
 def hangs(call: Any) -> bool:
     return bool(call.outcome() == "hangs")
 

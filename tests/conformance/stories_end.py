@@ -15,6 +15,7 @@ from tests.conformance.script import (
     lossless,
     pause,
     promote,
+    receiver_ended,
     seen,
     story,
 )
@@ -48,7 +49,7 @@ def a_killed_primary(world: World) -> Found:
     primary.process.start(BootRole.PRIMARY, START)
     found["kept"] = primary.rows(), at(primary)
     let_follow(primary, acker, demote=True)
-    found["refused"] = world.wait(lambda: seen(primary)[3] == 1236), seen(primary)
+    found["refused"] = world.wait(lambda: receiver_ended(primary, 1236)), seen(primary)
     return found
 
 

@@ -4,7 +4,19 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from replication.core.vault_ports import BootRole, Source
-from tests.conformance.script import SHORT, START, Found, at, followed, hangs, lossless, seen, story, streams
+from tests.conformance.script import (
+    SHORT,
+    START,
+    Found,
+    applier_ended,
+    at,
+    followed,
+    hangs,
+    lossless,
+    seen,
+    story,
+    streams,
+)
 from tests.conformance.world import World, outcome_of
 
 
@@ -134,7 +146,7 @@ def a_relay_log_applied_twice(world: World) -> Found:
     last = list(acker.process.relay_log())[-1]
     assert last.ends is not None
     acker.database.apply_relay_log(last.begins, last.ends)
-    found["applier"] = world.wait(lambda: seen(acker)[4] == 1950 and not seen(acker)[1]), acker.rows()
+    found["applier"] = world.wait(lambda: applier_ended(acker, 1950)), acker.rows()
     return found
 
 
@@ -255,12 +267,12 @@ def appliers_that_stop(world: World) -> Found:
     assert first.administrator_writes(2).outcome(5) == "ok"
     found: Found = {"its own": at(first)["state"]}
     assert primary.write(3).outcome(5) == "ok"
-    found["out of order"] = world.wait(lambda: seen(first)[4] == 1950), seen(first)[:3], first.rows()
+    found["out of order"] = world.wait(lambda: applier_ended(first, 1950)), seen(first)[:3], first.rows()
     first.database.start_applier()
-    found["again"] = world.wait(lambda: not seen(first)[1] and seen(first)[4] == 1950)
+    found["again"] = world.wait(lambda: applier_ended(first, 1950))
     second.administrator_writes_unlogged(4).outcome(5)
     assert primary.write(4).outcome(5) == "ok"
-    found["there already"] = world.wait(lambda: seen(second)[4] == 1062), seen(second)[:3]
+    found["there already"] = world.wait(lambda: applier_ended(second, 1062)), seen(second)[:3]
     found["goes on receiving"] = (
         primary.write(5).outcome(5),
         world.wait(lambda: seen(second)[2] == at(primary)["binlog"]),

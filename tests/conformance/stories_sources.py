@@ -2,7 +2,18 @@
 
 from datetime import timedelta
 
-from tests.conformance.script import Found, account, at, followed, let_follow, promote, seen, story, streams
+from tests.conformance.script import (
+    Found,
+    account,
+    at,
+    followed,
+    let_follow,
+    promote,
+    receiver_ended,
+    seen,
+    story,
+    streams,
+)
 from tests.conformance.world import World
 
 
@@ -72,7 +83,7 @@ def diverged(world: World) -> Found:
 
     def refused(name: str) -> None:
         let_follow(old, new, demote=True)
-        judged = world.wait(lambda: seen(old)[3] == 1236)
+        judged = world.wait(lambda: receiver_ended(old, 1236))
         replica = old.database.replica()
         assert replica is not None
         found[name] = judged, seen(old), "purged" in replica.receiver_error, "missing" in replica.receiver_error
@@ -110,7 +121,7 @@ def purged(world: World) -> Found:
     found: Found = {"written": [primary.write(row).outcome(5) for row in (2, 3)]}
     primary.purge_binary_logs()
     replica.database.start_replication()
-    found["refused"] = world.wait(lambda: seen(replica)[3] == 1236), seen(replica)
+    found["refused"] = world.wait(lambda: receiver_ended(replica, 1236)), seen(replica)
     status = replica.database.replica()
     found["says so"] = status is not None and "purged" in status.receiver_error
     found["source"] = at(primary)
@@ -160,7 +171,7 @@ def events_of_its_own(world: World) -> Found:
     replica.database.stop_replication()
     replica.database.set_server_id(1)
     replica.database.start_replication()
-    found: Found = {"of its source": world.wait(lambda: seen(replica)[3] == 1593), "receiver": seen(replica)[:3]}
+    found: Found = {"of its source": world.wait(lambda: receiver_ended(replica, 1593)), "receiver": seen(replica)[:3]}
     replica.database.stop_replication()
     replica.database.forget_source()
     let_follow(replica, between)
@@ -199,5 +210,5 @@ def a_source_without_history(world: World) -> Found:
     found: Found = {"follows": world.wait(lambda: streams(second)), "at": at(second), "source": at(first)}
     first.database.set_read_only(False)
     first.database.ensure_client()
-    found["refused"] = world.wait(lambda: seen(second)[3] == 1236), seen(second)
+    found["refused"] = world.wait(lambda: receiver_ended(second, 1236)), seen(second)
     return found

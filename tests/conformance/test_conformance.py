@@ -36,7 +36,7 @@ SEEDS: Final = range(3)
 
 
 @pytest.fixture(scope="module")
-def real() -> Iterator[Callable[[str], Found]]:
+def real(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Found]]:
     """What a story finds with real servers. All are begun at once: together they take as long as the processors do."""
     if os.geteuid() != 0 or not shutil.which("nft", path="/usr/sbin:/sbin"):
         pytest.skip("real servers are cut off from each other in network namespaces, which needs root and nft")
@@ -52,11 +52,17 @@ def real() -> Iterator[Callable[[str], Found]]:
                 free.append(worlds)
 
         # The longest first, so that none is left alone at the end.
-        order = sorted(STORIES, key=lambda name: name not in LONG)
+        order = sorted(_chosen(request.session), key=lambda name: (name not in LONG, name))
         told: dict[str, Future[Found]] = {name: pool.submit(tell, STORIES[name]) for name in order}
         yield lambda name: told[name].result()
         for future in told.values():
             future.cancel()
+
+
+def _chosen(session: pytest.Session) -> set[str]:
+    """Names of the stories whose tests are to be run."""
+    tests = [item for item in session.items if isinstance(item, pytest.Function)]
+    return {test.callspec.params["name"] for test in tests if test.originalname == test_real_servers.__name__}
 
 
 LONG: Final = frozenset(
