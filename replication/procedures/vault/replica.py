@@ -270,7 +270,7 @@ def _drained(work: Work, replica: ReplicaStatus) -> bool:
 
 def drain(work: Work) -> Mapping[str, Any]:
     """Apply all that was received, then drop the source. Stays closed; the cut stays until it is opened or follows anew."""
-    ports, db = work.ports, work.ports.database
+    db = work.ports.database
     replica = db.replica()
     if replica is not None:
         if not replica.receiver_stopped:
