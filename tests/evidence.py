@@ -23,12 +23,20 @@ def commit() -> str:
     return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
 
 
+Table = Sequence[Sequence[object]]
+
+
 def write(
-    name: str, title: str, *, database: str, paragraphs: Sequence[str], table: Sequence[Sequence[object]]
+    name: str,
+    title: str,
+    *,
+    database: str,
+    paragraphs: Sequence[str],
+    table: Table,
+    more: Sequence[tuple[str, Table]] = (),
 ) -> Path:
-    """Write one page. table: the first row is the head."""
+    """Write one page. table: the first row is the head. more: further tables, each below its heading."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    head, *rows = table
     lines = [
         f"# {title}",
         "",
@@ -36,12 +44,20 @@ def write(
         f"{os.cpu_count()} cores, load {load}, MariaDB {database}.",
         "",
         *(f"{paragraph}\n" for paragraph in paragraphs),
+        *_lines(table),
+    ]
+    for heading, each in more:
+        lines += ["", f"## {heading}", "", *_lines(each)]
+    DIRECTORY.mkdir(exist_ok=True)
+    file = DIRECTORY / f"{name}.md"
+    file.write_text("\n".join([*lines, ""]))
+    return file
+
+
+def _lines(table: Table) -> list[str]:
+    head, *rows = table
+    return [
         "| " + " | ".join(map(str, head)) + " |",
         "|" + " --- |" * len(head),
         *("| " + " | ".join(map(str, row)) + " |" for row in rows),
-        "",
     ]
-    DIRECTORY.mkdir(exist_ok=True)
-    file = DIRECTORY / f"{name}.md"
-    file.write_text("\n".join(lines))
-    return file

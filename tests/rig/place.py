@@ -29,10 +29,13 @@ IDS_PER_GROUP = 1_000_000_000
 
 
 @contextlib.contextmanager
-def rig(vaults: int = 2, controllers: int = 1, *, init: Sequence[str] = ()) -> Iterator["Place"]:
+def rig(
+    vaults: int = 2, controllers: int = 1, *, init: Sequence[str] = (), service: Sequence[str] = ()
+) -> Iterator["Place"]:
     """Enrolled, started, lossless, with the writers' table. Several controllers share a MariaDB on a host of its own.
 
-    init: more arguments for `vault-agent init`. Skips the test without root.
+    init: more arguments for `vault-agent init`. service: a program instead of the ordinary service worker. Skips the test
+    without root.
     """
     names = [f"n{i + 1}" for i in range(vaults)]
     leaders = [f"ctl{i + 1}" for i in range(controllers)]
@@ -57,7 +60,7 @@ def rig(vaults: int = 2, controllers: int = 1, *, init: Sequence[str] = ()) -> I
                 stack.enter_context(controller(directory, name=name, metadata=metadata, like=like, inside=inside))
             )
         for each in made:
-            each.service("a")
+            each.start("service-a", *service) if service else each.service("a")
         made[0].add_pair(*hosts)
         place = Place(net, hosts, made, metadata)
         primary, _ = place.lossless()

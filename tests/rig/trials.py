@@ -2,6 +2,7 @@
 
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,13 @@ STEPS = ("claim", "close", "received", "revoke", "drain", "record", "open")
 CALM_SHARE, CALM_SECONDS, CALM_PATIENCE = 0.35, 0.5, 45
 
 
+OBSERVED = (sys.executable, "-m", "tests.rig.observed_service")
+"""The leader whose steps are told."""
+
+
 @dataclass(frozen=True)
 class Trial:
-    """Times in seconds after the strike."""
+    """Times in seconds after the strike, or after the decision when that is what was asked for."""
 
     primary: str
     acknowledged: int
@@ -47,11 +52,13 @@ def run(
     writers: Writers,
     strike: Callable[[], float],
     *,
+    from_decision: bool = False,
     log: str = "service-a",
 ) -> Trial:
-    """One failover or switchover under `writers`, watched to its end by a leader of tests/rig/observed_service.py.
+    """One failover or switchover under `writers`, carried out by an OBSERVED leader.
 
-    strike: does it and returns its monotonic moment. The vault is left as it is then, perhaps not lossless yet.
+    strike: does it and returns its monotonic moment. from_decision: count from the claim instead. The vault is left as it is
+    then, perhaps not lossless yet.
     """
     load = os.getloadavg()[0]
     before = len(stack.full_log(log))
@@ -64,6 +71,9 @@ def run(
     first = min(a.at for a in new)
     lost = missing(writers, acker)
     ends, agent_ms = _steps(told(stack.full_log(log)[before:]), moment)
+    if from_decision:
+        moment += ends["decided"]
+        ends = {step: end - ends["decided"] for step, end in ends.items()}
     return Trial(
         primary=primary.hostname,
         acknowledged=len(writers.acknowledged),
