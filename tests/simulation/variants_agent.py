@@ -200,7 +200,7 @@ def stop_slave_before_drain(swap: Swap) -> None:
     swap.verb(Verb.DRAIN, drain)
 
 
-@variant("", scenarios.late_hellos)
+@variant("", scenarios.late_hellos, within=20)
 def lease_counted_from_receipt(swap: Swap) -> None:
     """A hello that lay in the network for seconds renews the lease as if it had been sent just now."""
 
@@ -218,7 +218,7 @@ def lease_counted_from_receipt(swap: Swap) -> None:
     swap.wrap(SimLease, "hello", make)
 
 
-@variant("1", scenarios.late_orders, within=20)
+@variant("1", scenarios.late_solo, within=20)
 def no_epoch_check(swap: Swap) -> None:
     """An agent carries out what comes, under whatever epoch."""
 
@@ -231,6 +231,17 @@ def no_epoch_check(swap: Swap) -> None:
 
     swap.put(Work, "promised", promised)
     swap.put(Work, "revise", revise)
+
+
+@variant("1", scenarios.late_orders)
+def promises_what_comes(swap: Swap) -> None:
+    """An agent takes the epoch of the last order that came for the highest."""
+
+    def promised(self: Work, state: AgentState) -> AgentState:
+        c = self.command
+        return replace(state, vault=c.vault, node=c.node, term=c.term, epoch=c.epoch)
+
+    swap.put(Work, "promised", promised)
 
 
 @variant("", scenarios.primary_isolated, within=30)

@@ -94,7 +94,7 @@ def undone_within_the_epoch(swap: Swap) -> None:
     swap.wrap(Procedure, "order", make)
 
 
-@variant("3", scenarios.late_solo_after_a_cut)
+@variant("3", scenarios.late_solo_after_a_cut, within=20)
 def become_acker_claims_at_the_end(swap: Swap) -> None:
     """The switch-on goes out under the epoch of the go-solo before it; the claim comes with the publication."""
 
@@ -151,7 +151,7 @@ def proof_skipped(swap: Swap) -> None:
     swap.wrap(Procedure, "order", make)
 
 
-@variant("7", scenarios.leader_dies_at_claim)
+@variant("7", scenarios.leader_dies_at_claim, within=20)
 def solo_while_an_intent_is_open(swap: Swap) -> None:
     """Commits wait although nobody is promotable: they are released, whatever is under way."""
     unsettled = PlanRule("P55", plan.ActionKind.GO_SOLO, "release them", plan._left_waiting, True)
@@ -252,7 +252,17 @@ def no_high_water_mark(swap: Swap) -> None:
     swap.put(Process, "high_water", lambda self, vault: 0)
 
 
-@variant("16", scenarios.restored_without_the_real_primary)
+@variant("16", scenarios.restored_before_another_host_leads)
+def standby_keeps_no_mark(swap: Swap) -> None:
+    """A controller that has never led knows of no epoch when the row of before is back."""
+
+    async def nothing(self: Process) -> None:
+        pass
+
+    swap.put(Process, "_remember_epoch", nothing)
+
+
+@variant("16", scenarios.restored_without_the_real_primary, within=20)
 def adoption_without_asking_everybody(swap: Swap) -> None:
     """Who does not answer is not asked."""
 
@@ -294,7 +304,7 @@ def two_ackers(swap: Swap) -> None:
     _count_not_looked_at(swap)
 
 
-@variant("", scenarios.leader_frozen_before_its_claim)
+@variant("", scenarios.leader_frozen_before_its_claim, within=30)
 def compare_and_set_without_the_epoch(swap: Swap) -> None:
     """The row is changed whatever it holds. Covered by the leader's lease, which the same statement compares: that is off too."""
 

@@ -12,12 +12,6 @@ def primary_killed(m: Make) -> Scenario:
     return m.done()
 
 
-def primary_killed_of_three(m: Make) -> Scenario:
-    m.fault(m.r.uniform(0.8, 1.5), "crash database", "primary")
-    m.lasts(3)
-    return m.done(nodes=3)
-
-
 def primary_loses_power(m: Make) -> Scenario:
     m.fault(m.r.uniform(0.8, 1.5), "power off", "primary", seconds=m.r.uniform(2.0, 4.0))
     m.lasts(7)
@@ -232,6 +226,15 @@ def restored_beside_a_silent_primary(m: Make) -> Scenario:
     m.fault(m.r.uniform(3.2, 3.6), "restore metadata", seconds=0.3, n=3100)
     m.fault(3.4, "isolate", "a", seconds=7.0)
     m.fault(3.5, "kill controller", "leader", seconds=0.3)
+    return m.done()
+
+
+def restored_before_another_host_leads(m: Make) -> Scenario:
+    """The same, but the leader's host is lost, and the standby's has never led."""
+    m.fault(0.4, "cut", "a", "b", seconds=10.0)
+    m.fault(m.r.uniform(3.2, 3.6), "restore metadata", seconds=0.3, n=3100)
+    m.fault(3.4, "isolate", "a", seconds=7.0)
+    m.fault(3.0, "kill controller", "leader", seconds=9.0)
     return m.done()
 
 
