@@ -76,7 +76,7 @@ def many(
     writers: Callable[[VaultHost, VaultHost, int], Writers],
     from_decision: bool = False,
 ) -> list[Trial]:
-    """Strike so many times; the old primary comes back by itself each time, and has every row as well."""
+    """Strike so many times; the old primary comes back as the acker by itself each time, and has every row as well."""
     done = []
     for number in range(1, times + 1):
         primary, acker = lossless(stack, hosts)
@@ -89,6 +89,7 @@ def many(
             )
         )
         repair(primary)
+        lossless(stack, hosts)
         wait_for(lambda w=at_work, p=primary: not missing(w, p), 60, "the old primary has every row as well")
     return done
 
