@@ -189,9 +189,13 @@ class MariaDb(Accounts, Closing, Settings):
         self.session.run("START SLAVE SQL_THREAD")
 
     def apply_relay_log(self, begin: RelayPlace, end: RelayPlace) -> None:
-        # With GTID the applier's start would throw the relay log away and wait for a source to send it again.
+        # With GTID the applier's start would throw the relay log away and wait for a source to send it again. The source's
+        # file stands for any: a replica that has none on record compares its name with nothing and dies of signal 11.
         self.session.run(
-            "CHANGE MASTER TO MASTER_USE_GTID = no, RELAY_LOG_FILE = %s, RELAY_LOG_POS = %s", begin.file, begin.offset
+            "CHANGE MASTER TO MASTER_USE_GTID = no, MASTER_LOG_FILE = 'binlog.000001', MASTER_LOG_POS = 4,"
+            " RELAY_LOG_FILE = %s, RELAY_LOG_POS = %s",
+            begin.file,
+            begin.offset,
         )
         self.session.run("START SLAVE SQL_THREAD UNTIL RELAY_LOG_FILE = %s, RELAY_LOG_POS = %s", end.file, end.offset)
 
