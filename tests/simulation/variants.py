@@ -79,7 +79,9 @@ VARIANTS: dict[str, Variant] = {}
 NOT_FOUND = {
     "no-gtid-gap": "A new primary writes the row of its epoch before anything else, so its numbers are beyond those of a tail of "
     "one transaction; a node that comes back issues under a fresh server_id; and who holds a longer tail is found by FOLLOW, or "
-    "refused with error 1236. Two of the three would have to be off, and then the tail is found without a number issued twice."
+    "refused with error 1236. Two of the three would have to be off, and then the tail is found without a number issued twice.",
+    "adoption-by-the-highest-promise": "Its choice follows another node that has an order to be primary, which contradicts the row: "
+    "nobody is opened, and it is adopted again for ever. That does not heal, and loses nothing.",
 }
 """Known bugs that other rules cover, and why."""
 
