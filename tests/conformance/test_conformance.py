@@ -26,7 +26,8 @@ from tests.conformance.real import RealWorlds
 from tests.conformance.script import STORIES, Found, Story
 from tests.simulation.mariadbd import Run
 from tests.simulation.mariadbd_commit import Pipeline
-from tests.simulation.mariadbd_replication import ReplicaDisk, Replication
+from tests.simulation.mariadbd_relay import ReplicaDisk
+from tests.simulation.mariadbd_replication import Replication
 from tests.simulation.mariadbd_storage import Start, Storage
 from tests.simulation.mariadbd_stream import Stream
 

@@ -22,7 +22,8 @@ from replication.dialects.mariadb import Observation
 from tests.simulation.kernel import Kernel, Signal, Timer
 from tests.simulation.mariadbd_clients import Call, Client
 from tests.simulation.mariadbd_commit import Pipeline
-from tests.simulation.mariadbd_replication import ReplicaDisk, Replication
+from tests.simulation.mariadbd_relay import ReplicaDisk
+from tests.simulation.mariadbd_replication import Replication
 from tests.simulation.mariadbd_session import Session
 from tests.simulation.mariadbd_storage import Account, Refused, Storage
 from tests.simulation.mariadbd_stream import Stream, Wires
