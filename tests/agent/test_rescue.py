@@ -129,7 +129,7 @@ def back(host: VaultHost, former: int) -> NodeReport:
     """Its report when mariadbd is up again and nothing is left to be done by itself."""
 
     def settled(report: NodeReport) -> bool:
-        if report.database is None or host.database_pid == former or report.database.applier:
+        if report.database is None or host.database_pid in (0, former) or report.database.applier:
             return False
         kept = state.load(host.config.state_file)
         return kept is not None and not kept.relay_log_kept
