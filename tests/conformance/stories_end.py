@@ -15,6 +15,7 @@ from tests.conformance.script import (
     lossless,
     pause,
     promote,
+    quick,
     receiver_ended,
     seen,
     story,
@@ -50,6 +51,40 @@ def a_killed_primary(world: World) -> Found:
     found["kept"] = primary.rows(), at(primary)
     let_follow(primary, acker, demote=True)
     found["refused"] = world.wait(lambda: receiver_ended(primary, 1236)), seen(primary)
+    return found
+
+
+@story(
+    ends={
+        "before": "ok",
+        "sent to the frozen one": True,
+        "revoked at once": True,
+        "new primary": ("ok", [1, 2, 9]),
+        "thawed, its client hangs": True,
+        "and for good": True,
+        "nobody sees it": [1, 2],
+        "killed": "lost",
+    }
+)
+def a_frozen_primary_is_replaced(world: World) -> Found:
+    """It wakes up open and waiting, and acknowledges nothing that its former acker lacks."""
+    primary, acker = lossless(world)
+    found: Found = {"before": primary.write(2).outcome(5)}
+    assert world.wait(lambda: acker.rows() == [1, 2])
+    primary.freeze()
+    call = primary.write(3)
+    found["sent to the frozen one"] = hangs(call)
+    acker.firewall.cut(primary.address)
+    found["revoked at once"] = quick(world, acker.database.stop_receiver)
+    promote(acker)
+    found["new primary"] = acker.write(9).outcome(5), acker.rows()
+    primary.thaw()
+    found["thawed, its client hangs"] = hangs(call)
+    acker.firewall.lift()
+    found["and for good"] = call.outcome(1.0) == "hangs"
+    found["nobody sees it"] = primary.rows()
+    primary.crash()
+    found["killed"] = call.outcome(5)
     return found
 
 

@@ -254,6 +254,22 @@ def a_flag_and_a_live_stream(world: World) -> Found:
     return found
 
 
+@story(ends={"outcomes": ["error 1040", "hangs"], "the agent": True, "released": ["error 1040", "ok"]})
+def a_full_connection_table(world: World) -> Found:
+    """Commits that hang use up every connection. Who is connected already can look and switch."""
+    primary, acker = lossless(world)
+    primary.set_max_connections(12)
+    acker.freeze()
+    calls = [primary.write(row) for row in range(10, 30)]
+    assert world.wait(lambda: any(call.outcome(0) == "error 1040" for call in calls))
+    found: Found = {"outcomes": sorted({call.outcome(0.1) for call in calls})}
+    found["the agent"] = primary.observe().switches.waiting_sessions > 0
+    primary.database.set_waiting(False)
+    found["released"] = sorted({call.outcome(5) for call in calls})
+    acker.thaw()
+    return found
+
+
 @story(
     ends={
         "hangs": True,

@@ -85,6 +85,8 @@ class Mariadbd:
         """Those of its receiver that are not forgotten by both ends yet."""
         self.signal = Signal()
         self.apply_seconds = APPLY
+        self.max_connections = 300
+        """Of clients; the agent has a port of its own."""
         self.client_account = True
         """Whether the agent is configured to make one."""
         self.drifted: tuple[str, ...] = ()
@@ -190,6 +192,8 @@ class Mariadbd:
             return
         if power is None:
             power = self.address in getattr(self.network, "off", ())
+        if power:
+            self.firewall.revoked.clear()  # it lives in the kernel
         self.storage.crash(self.kernel.now, self.rng)
         self._end(run, power=power)
 
@@ -243,6 +247,9 @@ class Mariadbd:
         if self.run is not None:
             self.run.pipeline.wait_no_slave = on
             self.run.pipeline.advance()
+
+    def set_max_connections(self, most: int) -> None:
+        self.max_connections = most
 
     def purge_binary_logs(self) -> None:
         self.storage.purge()

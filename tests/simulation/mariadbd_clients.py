@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.simulation.mariadbd import Mariadbd, Run
 
 STATEMENT: Final = (0.0003, 0.0015)
-DENIED: Final = 1045
+DENIED, TOO_MANY = 1045, 1040
 CLIENT_USER: Final = "client user vault"
 
 
@@ -72,6 +72,9 @@ class Client:
         call = Call(server)
         if run is None or run is not server.run or not run.up:
             call.lose()
+            return call
+        if len(run.calls) > server.max_connections:
+            call.end(TOO_MANY)
             return call
         low, high = STATEMENT
         run.later(low + (high - low) * server.rng.random(), action, run, call)

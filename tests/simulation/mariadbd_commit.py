@@ -208,6 +208,8 @@ class Pipeline:
             self.yes += len(group)
         elif why != "off" or self._told_waiting:
             self.no += len(group)
+        if any(commit.changes_accounts for commit in group):
+            self.run.changed()  # the status answers again
         for commit in group:
             if commit.released:
                 commit.end(commit.released)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from replication.core.commands import ReplicationAccount
 from replication.core.positions import GtidPosition
@@ -22,12 +22,11 @@ from tests.simulation.mariadbd_storage import What
 if TYPE_CHECKING:
     from tests.simulation.mariadbd import Mariadbd, Run
 
-T = TypeVar("T")
 STATEMENT: Final = (0.0001, 0.0006)
 """Seconds that a statement takes which waits for nothing."""
 READ_SECONDS: Final = 90.0
 """The driver gives up on an answer."""
-AGENT_SESSIONS, MOST_CONNECTIONS = 2, 300
+AGENT_SESSIONS: Final = 2
 NO_SERVER, MUST_STOP, NO_SOURCE, NO_SUCH_USER = 2002, 1198, 1200, 1396
 OVER: Final = "the time for this command is over"
 VERSION: Final = "10.11.19-MariaDB-fake"
@@ -115,7 +114,7 @@ class Session:
             acknowledged=run.pipeline.yes,
             unacknowledged=run.pipeline.no,
             connections=len(run.calls) + AGENT_SESSIONS,
-            connections_max=MOST_CONNECTIONS,
+            connections_max=self._server.max_connections,
             heard=(str(heard), replica.gtid_io_pos) if replica is not None else (),
         )
 
