@@ -19,6 +19,7 @@ from typing import Any
 from tests.rig.host import RigHost
 from tests.rig.metadata import MetadataServer, metadata_server
 from tests.rig.network import Network, network
+from tests.rig.trials import start_alike
 from tests.stack import Controller, controller
 from tests.waiting import wait_for
 from tests.writers import SHORT_PATIENCE_SECONDS, Writers, create_table
@@ -47,11 +48,10 @@ def rig(
         if controllers > 1:
             with net.inside(METADATA):
                 metadata = stack.enter_context(metadata_server(directory, net.address(METADATA)))
-        hosts = []
-        for name in names:
-            host = RigHost(net, directory, name)
+        hosts = [RigHost(net, directory, name) for name in names]
+        for host in hosts:
             stack.callback(host.destroy)
-            hosts.append(host.init(*init).start())
+        start_alike(hosts, *init)
         made: list[Controller] = []
         for name in leaders:
             like = made[0] if made else None

@@ -45,6 +45,13 @@ class Trial:
         return self.first_on_new - self.last_on_old
 
 
+def start_alike(hosts: Sequence[VaultHost], *init: str) -> None:
+    """Initialise and start the hosts of one vault, with one clients' password: a primary that opens again sets its own."""
+    for host in hosts:
+        host.client_password = hosts[0].client_password
+        host.init(*init).start()
+
+
 def run(
     stack: Controller,
     primary: VaultHost,

@@ -21,7 +21,7 @@ import pytest
 from tests import evidence
 from tests.rig import trials
 from tests.rig.place import rig
-from tests.rig.trials import OBSERVED, Trial
+from tests.rig.trials import OBSERVED, Trial, start_alike
 from tests.stack import Controller, controller
 from tests.vault_host import VaultHost, vault_hosts
 from tests.waiting import wait_for
@@ -50,7 +50,8 @@ def pair(
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         make = stack.enter_context(vault_hosts(directory))
         console = stack.enter_context(controller(directory))
-        hosts = [make(A, "vault-a").init(*init).start(), make(B, "vault-b").init(*init).start()]
+        hosts = [make(A, "vault-a"), make(B, "vault-b")]
+        start_alike(hosts, *init)
         before(hosts)
         console.start("service-a", *OBSERVED)
         console.add_pair(*hosts)

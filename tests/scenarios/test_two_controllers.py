@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 
 from tests.rig.metadata import MetadataServer, metadata_server
 from tests.rig.observed_service import RESUMED, STOPPED, told
+from tests.rig.trials import start_alike
 from tests.stack import Controller, controller
 from tests.vault_host import VaultHost, vault_hosts
 from tests.waiting import wait_for
@@ -28,8 +29,21 @@ A, B, METADATA = "127.0.64.11", "127.0.64.12", "127.0.64.13"
 LEADS_WITHIN = 10
 GAVE_UP = "no longer leads"
 STEPS = ("claim", "revoke", "drain", "record", "open")
-EVERY = [(f"{when}:{step}", how) for step in STEPS for when in ("before", "after") for how in ("kill", "freeze")]
+SWITCHOVER_STEPS = ("claim", "close", "received", "revoke", "drain", "record", "open")
+
+
+def every(steps: Sequence[str]) -> list[tuple[str, str]]:
+    return [(f"{when}:{step}", how) for step in steps for when in ("before", "after") for how in ("kill", "freeze")]
+
+
+EVERY, EVERY_SWITCHOVER = every(STEPS), every(SWITCHOVER_STEPS)
 SLICE = (("before:claim", "kill"), ("before:revoke", "freeze"), ("after:drain", "kill"), ("before:open", "freeze"))
+SWITCHOVER_SLICE = (("after:close", "kill"), ("before:record", "freeze"))
+WISH = (
+    "from nodes.models import VaultNode; from replication.stores.wishes import *\n"
+    "wish = request_switchover(VaultNode.objects.get(hostname={hostname!r}), None)\n"
+    "assert not isinstance(wish, RefusedWish), wish\n"
+)
 
 
 class Place:
@@ -93,7 +107,8 @@ def place() -> Iterator[Place]:
             controller(directory, metadata=server) as one,
             controller(directory, name="controller-2", like=one) as two,
         ):
-            hosts = [make(A, "vault-a").init().start(), make(B, "vault-b").init().start()]
+            hosts = [make(A, "vault-a"), make(B, "vault-b")]
+            start_alike(hosts)
             place = Place(server, one, two, hosts)
             one.add_pair(*hosts)
             place.lead(one)
@@ -149,6 +164,36 @@ def test_a_frozen_leader_that_wakes_up_finds_that_it_no_longer_leads(place: Plac
     assert place.one.vault()["epoch"] > epoch
 
 
+class ObservedLeader:
+    """controller-1, leading with a service worker that stops at a step of its next failover or switchover."""
+
+    def __init__(self, place: Place, stop_at: str, how: str) -> None:
+        self.place, self.stop_at, self.how = place, stop_at, how
+        program = (sys.executable, "-m", "tests.rig.observed_service", "--stop-at", stop_at, "--how", how)
+        place.lead(place.one, *program)
+        self._before = len(place.one.full_log("service-a"))
+
+    def log(self) -> str:
+        return self.place.one.full_log("service-a")[self._before :]
+
+    def reached(self, outcome: str) -> bool:
+        return any((line["step"], line["outcome"]) == (self.stop_at, outcome) for line in told(self.log()))
+
+    def wait_replaced(self) -> None:
+        """It has stopped there, and the other host leads."""
+        wait_for(lambda: self.reached(STOPPED), 15, self.place.logs)
+        wait_for(lambda: self.place.leads(self.place.two), LEADS_WITHIN, self.place.logs)
+
+    def wake(self) -> None:
+        """A frozen one goes on, and nothing that it sends from now on is obeyed."""
+        if self.how != "freeze":
+            return
+        self.place.one.signal_process(self.place.one.processes["service-a"].pid, signal.SIGCONT)
+        wait_for(lambda: GAVE_UP in self.log(), LEADS_WITHIN, self.place.logs)
+        assert self.reached(RESUMED)
+        assert sent_and_obeyed_after_waking(told(self.log())) == []
+
+
 def sent_and_obeyed_after_waking(steps: list[dict[str, Any]]) -> list[str]:
     """What was sent before the freeze was sent in time, whenever its answer was read."""
     woke = next(i for i, line in enumerate(steps) if line["outcome"] == RESUMED)
@@ -165,37 +210,46 @@ def sent_and_obeyed_after_waking(steps: list[dict[str, Any]]) -> list[str]:
 
 def survive(place: Place, stop_at: str, how: str) -> None:
     """The leader stops at this step of a failover; the other host finishes; a frozen one wakes up and is refused."""
-    program = (sys.executable, "-m", "tests.rig.observed_service", "--stop-at", stop_at, "--how", how)
-    place.lead(place.one, *program)
+    leader = ObservedLeader(place, stop_at, how)
     primary, acker = place.lossless()
-    before = len(place.one.full_log("service-a"))
-
-    def log() -> str:
-        return place.one.full_log("service-a")[before:]
-
-    def reached(outcome: str) -> bool:
-        return any((line["step"], line["outcome"]) == (stop_at, outcome) for line in told(log()))
-
     with place.writers(primary, acker) as writers:
         writers.wait_acknowledged(time.monotonic(), 10, host=primary, count=50)
         moment = primary.kill_database()
-        wait_for(lambda: reached(STOPPED), 10, place.logs)
-        wait_for(lambda: place.leads(place.two), LEADS_WITHIN, place.logs)
+        leader.wait_replaced()
         place.two.wait_vault(primary=acker.hostname, intent=None)
         writers.wait_acknowledged(moment, 10, host=acker, count=50)
-        if how == "freeze":
-            place.one.signal_process(place.one.processes["service-a"].pid, signal.SIGCONT)
-            wait_for(lambda: GAVE_UP in log(), LEADS_WITHIN, place.logs)
-            assert reached(RESUMED)
-            assert sent_and_obeyed_after_waking(told(log())) == []
+        leader.wake()
         writers.wait_acknowledged(time.monotonic(), 10, host=acker, count=50)
         assert place.lossless() == (acker, primary), "the old primary is back, as fallback"
         assert place.writable_primaries() == [acker.hostname]
         writers.wait_acknowledged(time.monotonic(), 10, host=acker, count=50)
     first = min(a.at for a in writers.since(moment, acker))
     assert not writers.since(first, primary), "the old primary acknowledged nothing any more"
-    assert missing(writers, acker) == set()
-    wait_for(lambda: missing(writers, primary) == set(), 20, "the old primary has every acknowledged row as well")
+    nothing_lost(writers, acker, primary)
+
+
+def nothing_lost(writers: Writers, primary: VaultHost, acker: VaultHost) -> None:
+    assert missing(writers, primary) == set()
+    wait_for(lambda: missing(writers, acker) == set(), 20, "the acker has every acknowledged row as well")
+
+
+def survive_in_a_switchover(place: Place, stop_at: str, how: str) -> None:
+    """Both nodes live: the other host finishes it or gives the vault back. Either way one primary, soon, and every row."""
+    leader = ObservedLeader(place, stop_at, how)
+    primary, acker = place.lossless()
+    with place.writers(primary, acker) as writers:
+        writers.wait_acknowledged(time.monotonic(), 10, host=primary, count=50)
+        place.two.manage("shell", "-v0", "-c", WISH.format(hostname=acker.hostname))
+        leader.wait_replaced()
+        place.two.wait_vault(intent=None)
+        writers.wait_acknowledged(time.monotonic(), 15, count=50)
+        leader.wake()
+        now, other = place.lossless()
+        assert place.writable_primaries() == [now.hostname]
+        writers.wait_acknowledged(time.monotonic(), 10, host=now, count=50)
+    nothing_lost(writers, now, other)
+    wait_for(lambda: not place.one.rows("SELECT 1 FROM nodes_operation WHERE state IN ('queued', 'running')"), 60,
+             lambda: f"the operation has ended: {place.one.rows('SELECT * FROM nodes_operation')}")  # fmt: skip
 
 
 @pytest.mark.parametrize(("stop_at", "how"), SLICE)
@@ -207,6 +261,17 @@ def test_a_leader_lost_in_a_failover_is_replaced(place: Place, stop_at: str, how
 @pytest.mark.parametrize(("stop_at", "how"), [each for each in EVERY if each not in SLICE])
 def test_a_leader_lost_at_any_other_step_is_replaced(place: Place, stop_at: str, how: str) -> None:
     survive(place, stop_at, how)
+
+
+@pytest.mark.parametrize(("stop_at", "how"), SWITCHOVER_SLICE)
+def test_a_leader_lost_in_a_switchover_is_replaced(place: Place, stop_at: str, how: str) -> None:
+    survive_in_a_switchover(place, stop_at, how)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("stop_at", "how"), [each for each in EVERY_SWITCHOVER if each not in SWITCHOVER_SLICE])
+def test_a_leader_lost_at_any_other_step_of_a_switchover_is_replaced(place: Place, stop_at: str, how: str) -> None:
+    survive_in_a_switchover(place, stop_at, how)
 
 
 @pytest.mark.parametrize("away", ["killed", "frozen"])
