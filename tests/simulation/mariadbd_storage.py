@@ -193,8 +193,9 @@ class Storage:
         self.highest[gtid.domain] = max(gtid.sequence, self.highest.get(gtid.domain, 0))
 
     def count_own_as_applied(self) -> None:
-        """SET GLOBAL gtid_slave_pos = @@gtid_binlog_pos."""
+        """SET GLOBAL gtid_slave_pos = @@gtid_binlog_pos: a commit of its own, and so every commit before it is on disk."""
         self.slave_pos = dict(self.last)
+        self.durable = self.committed
 
     def _take_effect(self, transaction: Transaction) -> None:
         kind, *rest = transaction.what

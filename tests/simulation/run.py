@@ -3,13 +3,16 @@
 import gc
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+from unittest.mock import patch
 
 from replication.core import plan
 from replication.core.report import NodeReport
-from replication.core.view import VaultView
+from replication.core.view import NodeView, VaultView
+from replication.procedures.controller import sight
 from tests.simulation.schedule import Schedule, generate
 from tests.simulation.world import Result, Simulation
 
@@ -76,24 +79,44 @@ def shrink(seed: int, schedule: Schedule, violations: list[str], setup: Setup | 
 
 @contextmanager
 def _quick() -> Iterator[None]:
-    """Nothing here changes what is decided: no text is written that nobody reads, one judgement of a view is made once."""
-    to_json, outdated = NodeReport.to_json, plan.outdated
-    last: list[Any] = [None, False]
-
-    def once(view: VaultView) -> bool:
-        if last[0] is not view:
-            last[:] = view, outdated(view)
-        return bool(last[1])
-
-    NodeReport.to_json = lambda self: {}  # type: ignore[method-assign]
-    plan.outdated = once
+    """Nothing here changes what is decided: no text is written that nobody reads, and what is reckoned from a frozen view is
+    reckoned once."""
+    primary = cached_property(VaultView.primary.fget)  # type: ignore[attr-defined]
+    primary.__set_name__(VaultView, "primary")
+    swaps = (
+        patch.object(NodeReport, "to_json", lambda self: {}),
+        patch.object(plan, "outdated", _once(plan.outdated)),
+        patch.object(VaultView, "primary", primary),
+        patch.object(sight, "replace", _replace),
+    )
     logging.disable(logging.CRITICAL)
     collecting = gc.isenabled()
     gc.disable()
     try:
-        yield
+        with ExitStack() as stack:
+            for swap in swaps:
+                stack.enter_context(swap)
+            yield
     finally:
-        NodeReport.to_json, plan.outdated = to_json, outdated  # type: ignore[method-assign]
         logging.disable(logging.NOTSET)
         if collecting:
             gc.enable()
+
+
+def _once(judge: Callable[[VaultView], bool]) -> Callable[[VaultView], bool]:
+    last: list[Any] = [None, False]
+
+    def once(view: VaultView) -> bool:
+        if last[0] is not view:
+            last[:] = view, judge(view)
+        return bool(last[1])
+
+    return once
+
+
+def _replace(node: NodeView, **changes: Any) -> NodeView:
+    """As dataclasses.replace, for a class that checks nothing."""
+    copy: NodeView = object.__new__(NodeView)
+    copy.__dict__.update(node.__dict__)
+    copy.__dict__.update(changes)
+    return copy

@@ -52,3 +52,10 @@ def test_a_revoked_node_follows_again_when_its_promotion_was_given_up() -> None:
 def test_a_deleted_node_that_a_restored_database_brings_back_is_taken_out_again() -> None:
     faults = (Fault(2.0, "delete", "acker", seconds=4.0), Fault(4.5, "restore metadata", seconds=0.8, n=1900))
     assert run(Schedule("brought back", nodes=2, faults=faults)).violations == []
+
+
+def test_a_first_open_that_was_interrupted_ends_with_an_account_for_clients() -> None:
+    """The agent is killed in the middle of OPEN, and the next one opens by the order that it finds."""
+    for uses in range(4, 30):
+        fault = Fault(0.1, "kill agent at port", "a", seconds=0.5, n=uses)
+        assert run(Schedule(f"interrupted {uses}", nodes=2, warm=False, faults=(fault,))).violations == []

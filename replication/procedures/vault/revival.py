@@ -210,6 +210,8 @@ class Revival:
             return
         if state.order_kind is OrderKind.LOSSLESS:
             self.database.set_waiting(True)  # before it opens: not one commit may be acknowledged alone
+        else:
+            self.database.ensure_client()  # the first OPEN may have been interrupted before it came to that
         self.database.set_read_only(False)
         self.state.write(to_open=False)
         self.say(f"reopened as {state.order_kind.value} primary by the order of epoch {state.order_epoch}")
