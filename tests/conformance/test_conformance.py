@@ -31,7 +31,7 @@ from tests.simulation.mariadbd_replication import Replication
 from tests.simulation.mariadbd_storage import Start, Storage
 from tests.simulation.mariadbd_stream import Stream
 
-AT_A_TIME: Final = 3
+AT_A_TIME: Final = 5
 """Worlds of real servers at the same time: most of a story is waiting."""
 SEEDS: Final = range(3)
 
