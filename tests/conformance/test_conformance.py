@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pytest
 
+from replication.core.vault_ports import Database, Firewall, Process
 from tests.conformance import (  # noqa: F401  # they register their stories
     stories_end,
     stories_node,
@@ -24,10 +25,11 @@ from tests.conformance import (  # noqa: F401  # they register their stories
 from tests.conformance.fake import play
 from tests.conformance.real import RealWorlds
 from tests.conformance.script import STORIES, Found, Story
-from tests.simulation.mariadbd import Run
+from tests.simulation.mariadbd import FakeFirewall, FakeProcess, Run
 from tests.simulation.mariadbd_commit import Pipeline
 from tests.simulation.mariadbd_relay import ReplicaDisk
 from tests.simulation.mariadbd_replication import Replication
+from tests.simulation.mariadbd_session import Session
 from tests.simulation.mariadbd_storage import Start, Storage
 from tests.simulation.mariadbd_stream import Stream
 
@@ -81,6 +83,14 @@ def test_simulated_servers(name: str) -> None:
 @pytest.mark.parametrize("name", STORIES)
 def test_real_servers(real: Callable[[str], Found], name: str) -> None:
     assert real(name) == STORIES[name].ends
+
+
+@pytest.mark.parametrize(
+    ("port", "simulated"),
+    [(Database, Session), (Process, FakeProcess(None)), (Firewall, FakeFirewall(None, armed=True))],
+)
+def test_every_call_of_a_port_is_there(port: type, simulated: object) -> None:
+    assert [name for name in vars(port) if not name.startswith("_") and not hasattr(simulated, name)] == []
 
 
 # --- a comparison that can fail ---------------------------------------------------------------------------------------
