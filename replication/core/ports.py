@@ -103,7 +103,8 @@ class Inventory(Protocol):
         ...
 
     async def mark(self, node: str, **fields: Any) -> None:
-        """Set fields of the node's row, durably before it returns."""
+        """Set fields of the node's row, durably before it returns; needs the leader's lease in the same statement. Raises
+        ReplicationError when nothing was set."""
         ...
 
     async def forget(self, node: str) -> None:

@@ -77,7 +77,7 @@ class ServiceProcess:
                     clock=MonotonicClock(),
                     agents=agents,
                     topologies=self.topologies,
-                    inventory=InventoryStore(self.reads, self.notes, self.marks),
+                    inventory=InventoryStore(self.reads, self.notes, self.marks, self.lease),
                     journal=EventStore(self.notes),
                     operations=OperationStore(self.notes),
                 )

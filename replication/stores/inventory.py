@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import Error
-from django.db.models import DateTimeField
+from django.db.models import DateTimeField, Exists
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -21,9 +21,10 @@ from replication.core.snapshot import NodeRow, Snapshot, VaultConfig
 from replication.core.view import NodeView, SwitchoverWish
 
 from .highwater import HighWater
+from .leases import RenewingLease
 from .operations import end
 from .threads import DatabaseThread
-from .topology import topology_of
+from .topology import led, topology_of
 
 log = logging.getLogger(__name__)
 
@@ -105,10 +106,14 @@ def hold_left(vault: Vault, now: datetime) -> timedelta:
 
 
 class InventoryStore:
-    """Adapter of core.ports.Inventory. Reads have their own thread; notes share one with the events."""
+    """Adapter of core.ports.Inventory. Reads have their own thread; notes share one with the events.
 
-    def __init__(self, reads: DatabaseThread, notes: DatabaseThread, marks: HighWater) -> None:
-        self._reads, self._notes, self._marks = reads, notes, marks
+    What a procedure notes of a node is written under the lease, as its changes of the row are: one that was stopped in the
+    middle and wakes up when somebody else leads must not say that a node is no longer locked out.
+    """
+
+    def __init__(self, reads: DatabaseThread, notes: DatabaseThread, marks: HighWater, lease: RenewingLease) -> None:
+        self._reads, self._notes, self._marks, self._lease = reads, notes, marks, lease
         self._last = Snapshot()
 
     async def load(self) -> Snapshot:
@@ -143,22 +148,26 @@ class InventoryStore:
             log.warning("the hold after a failover on silence could not be noted: %s", error)
 
     async def mark(self, node: str, **fields: Any) -> None:
-        def write() -> None:
-            VaultNode.objects.filter(pk=node).update(**fields, changed_at=timezone.now())
+        def write() -> bool:
+            row = VaultNode.objects.filter(Exists(led(self._lease)), pk=node)
+            return bool(row.update(**fields, changed_at=timezone.now()))
 
         await self._note(write)
 
     async def forget(self, node: str) -> None:
-        def delete() -> None:
+        def delete() -> bool:
             VaultNode.objects.filter(pk=node, removed_at__isnull=False).delete()
+            return True
 
         await self._note(delete)
 
-    async def _note(self, write: Callable[[], None]) -> None:
+    async def _note(self, write: Callable[[], bool]) -> None:
         try:
-            await self._notes.run(write)
+            written = await self._notes.run(write)
         except Error as error:
             raise ReplicationError(f"the metadata database did not take a note: {error}") from error
+        if not written:
+            raise ReplicationError("the note was not taken: this process no longer leads, or the node's row is gone")
 
     async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow]) -> None:
         def write() -> None:

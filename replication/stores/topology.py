@@ -43,7 +43,8 @@ def _columns(changes: dict[str, Any]) -> dict[str, Any]:
     return columns
 
 
-def _led(lease: RenewingLease) -> "QuerySet[ServiceLease]":
+def led(lease: RenewingLease) -> "QuerySet[ServiceLease]":
+    """The lease's row while this leadership holds it, by the database's clock."""
     return ServiceLease.objects.filter(
         name=lease.lease_name, holder=lease.holder.id, term=lease.term, expires_at__gt=Now()
     )
@@ -69,7 +70,7 @@ class TopologyStore:
 
     async def lead_above(self, term: int) -> None:
         def change() -> int:
-            return _led(self._lease).update(term=term + 1)
+            return led(self._lease).update(term=term + 1)
 
         try:
             raised = await self._thread.run(change)
@@ -93,7 +94,7 @@ class TopologyStore:
 
     async def _change(self, known: Topology, where: dict[str, Any], changes: dict[str, Any]) -> Topology:
         def change() -> Topology | None:
-            rows = Vault.objects.filter(Exists(_led(self._lease)), pk=known.vault, **where)
+            rows = Vault.objects.filter(Exists(led(self._lease)), pk=known.vault, **where)
             if not rows.update(**_columns(changes)):
                 return None
             row = topology_of(Vault.objects.get(pk=known.vault))

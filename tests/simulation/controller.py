@@ -316,24 +316,34 @@ class Process:
         if "resync_requested_at" in fields:
             fields["resync_wanted"] = fields.pop("resync_requested_at") is not None
 
-        def note(c: Content) -> None:
-            if node in c.nodes:
+        def note(c: Content) -> bool:
+            written = self.db.leads(c, self.name, self.term) and node in c.nodes
+            if written:
                 c.nodes[node] = replace(c.nodes[node], **fields)
+            return written
 
-        if not await self._note(note):
-            raise ReplicationError("the metadata database did not take a note")
+        await self._must_note(note)
         await self._port()
 
     async def forget(self, node: str) -> None:
         await self._port()
 
-        def delete(c: Content) -> None:
+        def delete(c: Content) -> bool:
             if node in c.nodes and c.nodes[node].removed:
                 del c.nodes[node]
+            return True
 
-        if not await self._note(delete):
-            raise ReplicationError("the metadata database did not take a note")
+        await self._must_note(delete)
         await self._port()
+
+    async def _must_note(self, statement: Callable[[Content], bool]) -> None:
+        try:
+            async with self._notes:
+                written = await self.db.query(self.host.address, statement)
+        except Unavailable as error:
+            raise ReplicationError(f"the metadata database did not take a note: {error}") from error
+        if not written:
+            raise ReplicationError("the note was not taken: this process no longer leads, or the node's row is gone")
 
     async def note_silence_failover(self, vault: str) -> None:
         await self._note(self.db.note_silence_failover)

@@ -120,9 +120,12 @@ class MetadataDb:
 
         return statement
 
+    def leads(self, c: Content, holder: str, term: int) -> bool:
+        return c.holder == holder and c.term == term and c.expires > self.kernel.now
+
     def raise_term(self, holder: str, known: int, term: int) -> Callable[[Content], bool]:
         def statement(c: Content) -> bool:
-            led = c.holder == holder and c.term == known and c.expires > self.kernel.now
+            led = self.leads(c, holder, known)
             if led:
                 c.term = term
             return led
@@ -133,7 +136,7 @@ class MetadataDb:
         self, known: Topology, owner: str, holder: str, term: int, by: str, changes: dict[str, Any], *, claim: bool
     ) -> Callable[[Content], Topology | None]:
         def statement(c: Content) -> Topology | None:
-            led = c.holder == holder and c.term == term and c.expires > self.kernel.now
+            led = self.leads(c, holder, term)
             same = c.row.epoch == known.epoch and (claim or c.row.owner == owner)
             if not (led and same):
                 return None

@@ -59,3 +59,13 @@ def test_a_first_open_that_was_interrupted_ends_with_an_account_for_clients() ->
     for uses in range(4, 30):
         fault = Fault(0.1, "kill agent at port", "a", seconds=0.5, n=uses)
         assert run(Schedule(f"interrupted {uses}", nodes=2, warm=False, faults=(fault,))).violations == []
+
+
+def test_a_node_that_was_locked_out_before_its_first_order_joins_when_it_can() -> None:
+    """c's disk takes no promise, so the proof of b locks it out; told to stand back it would say that it belongs to no vault."""
+    faults = (
+        Fault(0.948, "disk full", "c", seconds=1.8),
+        Fault(1.039, "freeze controller", "leader", seconds=1.5),
+    )
+    results = [run(Schedule(f"locked out {n}", nodes=3, warm=False, faults=faults)) for n in range(4)]
+    assert [r.violations for r in results if r.violations] == []

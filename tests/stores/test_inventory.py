@@ -22,17 +22,27 @@ from replication.stores import inventory
 from replication.stores.events import EventStore
 from replication.stores.highwater import FILE_NAME, HighWater
 from replication.stores.inventory import InventoryStore, load_snapshot
+from replication.stores.leases import RenewingLease, acquire, release
 from replication.stores.threads import DatabaseThread
 from tests.builders import report
+from tests.stores.conftest import LEASE, holder
 
 pytestmark = pytest.mark.django_db(transaction=True)
 A, B = "a" * 32, "b" * 32
 
 
 @pytest.fixture
-def store(vault: Vault, marks: HighWater) -> Iterator[InventoryStore]:
+def lease(vault: Vault) -> RenewingLease:
+    """A leadership whose thread does not run: it holds the lease as the row says."""
+    made = RenewingLease(LEASE, holder("one"))
+    made.term = acquire(LEASE, made.holder, ttl=timedelta(minutes=1)) or 0
+    return made
+
+
+@pytest.fixture
+def store(lease: RenewingLease, marks: HighWater) -> Iterator[InventoryStore]:
     reads, notes = DatabaseThread("reads"), DatabaseThread("notes")
-    yield InventoryStore(reads, notes, marks)
+    yield InventoryStore(reads, notes, marks, lease)
     reads.close()
     notes.close()
 
@@ -110,6 +120,16 @@ def test_a_note_is_written_before_it_returns(store: InventoryStore) -> None:
     asyncio.run(store.mark(B, joined=True, locked_out=True))
     b = VaultNode.objects.get(pk=B)
     assert (b.joined, b.locked_out) == (True, True)
+
+
+def test_who_no_longer_leads_notes_nothing(store: InventoryStore) -> None:
+    """A leader that was stopped in the middle of a procedure, and goes on when another one has locked the node out."""
+    release(LEASE, holder("one"))
+    acquire(LEASE, holder("two"))
+    VaultNode.objects.filter(pk=B).update(locked_out=True)
+    with pytest.raises(ReplicationError, match="no longer leads"):
+        asyncio.run(store.mark(B, locked_out=False))
+    assert VaultNode.objects.get(pk=B).locked_out
 
 
 def test_a_note_that_cannot_be_written_fails_the_step_and_not_the_service(store: InventoryStore) -> None:

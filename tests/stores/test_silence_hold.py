@@ -11,7 +11,9 @@ from nodes.models import Vault
 from replication.core import limits
 from replication.stores.highwater import HighWater
 from replication.stores.inventory import InventoryStore, hold_left, load_snapshot
+from replication.stores.leases import RenewingLease
 from replication.stores.threads import DatabaseThread
+from tests.stores.conftest import LEASE, holder
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOW = timezone.now()
@@ -22,7 +24,9 @@ def note(vault: Vault, thread: DatabaseThread, marks: HighWater) -> Callable[[],
     """A failover on silence happens; answers the row."""
 
     def write() -> Vault:
-        asyncio.run(InventoryStore(thread, thread, marks).note_silence_failover(vault.pk))
+        asyncio.run(
+            InventoryStore(thread, thread, marks, RenewingLease(LEASE, holder("one"))).note_silence_failover(vault.pk)
+        )
         return Vault.objects.get(pk=vault.pk)
 
     return write

@@ -12,7 +12,9 @@ from replication.core import limits
 from replication.core.view import SwitchoverWish
 from replication.stores.highwater import HighWater
 from replication.stores.inventory import InventoryStore, expire_wishes, load_snapshot
+from replication.stores.leases import RenewingLease
 from replication.stores.threads import DatabaseThread
+from tests.stores.conftest import LEASE, holder
 
 pytestmark = pytest.mark.django_db(transaction=True)
 B = "b" * 32
@@ -59,7 +61,7 @@ def test_the_wish_of_one_vault_is_not_that_of_another(vault: Vault) -> None:
 def test_a_wish_that_nobody_began_fails_with_its_reason_when_a_leader_reads(vault: Vault, marks: HighWater) -> None:
     operation = asked(vault, ago=LATE)
     reads, notes = DatabaseThread("reads"), DatabaseThread("notes")
-    asyncio.run(InventoryStore(reads, notes, marks).load())
+    asyncio.run(InventoryStore(reads, notes, marks, RenewingLease(LEASE, holder("one"))).load())
     for thread in (reads, notes):
         thread.close()
     ended = Operation.objects.get(pk=operation.pk)

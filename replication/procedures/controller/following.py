@@ -4,6 +4,7 @@ from replication.core import limits
 from replication.core.commands import FollowArgs, Verb, account_name
 from replication.core.errors import NodeUnreachable, ReplicationError, StepFailed
 from replication.core.plan import gone_silent, judged_by_another
+from replication.core.report import NodeReport
 from replication.core.roles import OrderKind
 from replication.core.view import NodeView
 
@@ -32,9 +33,7 @@ async def _follow(p: Procedure, id: str) -> None:
     if node.report is None:
         raise ReplicationError(f"{node.hostname} has not answered yet")
     if node.locked_out:
-        # A former primary that was away still has its order, and does not stop following anybody.
-        replica = node.up and node.report.order_kind is OrderKind.NONE
-        await p.order(id, Verb.DETACH if replica else Verb.FENCE, deadline=limits.DRAIN_DEADLINE)
+        await p.order(id, _standing_back(node.report, up=node.up), deadline=limits.DRAIN_DEADLINE)
     account = p.account(node)
     if account is not None:
         await p.order(primary.id, Verb.ACCOUNTS, args={"accounts": [account.to_json()]})
@@ -44,6 +43,16 @@ async def _follow(p: Procedure, id: str) -> None:
         if error.reason != "moved":
             raise
         await _order_follow(p, node, primary)
+
+
+def _standing_back(report: NodeReport, *, up: bool) -> Verb:
+    """What a node that was locked out has to do first: it acknowledges for nobody, and has promised our epoch (rule 4)."""
+    if not report.vault:
+        return (
+            Verb.PROMISE
+        )  # it never got its first order, and follows nobody: what was said to it before is refused then
+    # A former primary that was away still has its order, and does not stop following anybody.
+    return Verb.DETACH if up and report.order_kind is OrderKind.NONE else Verb.FENCE
 
 
 async def _order_follow(p: Procedure, node: NodeView, primary: NodeView) -> None:
