@@ -212,8 +212,8 @@ def test_without_a_controller_and_without_the_others_it_closes_and_opens_when_co
             report = wait_closed(primary, since)
         assert report.version > version
         assert report.process is ProcessState.UP, "nothing hung, so read-only was enough"
-        assert report.database is not None
-        assert report.database.read_only
+        # What it has done is told at once; what it looks like, with the next look.
+        primary.wait_report(lambda r: r.database is not None and r.database.read_only, PATIENCE)
         assert report.order_kind is OrderKind.LOSSLESS
         assert not can_write(primary)
         with pytest.raises(MySQLdb.Error):  # shut out by the kernel: not even a read

@@ -149,7 +149,8 @@ def test_a_controller_that_does_not_reach_the_primary_promotes_nobody(
         cut(place, place.stack.name, primary.hostname)
         place.wait_status(primary, "unreachable")
         place.wait_reason("we do not reach the primary, but a replica still hears it")
-        lasts(place, lambda: place.statuses()[acker.hostname][0] == "slave-waiting")
+        # A busy acker may be a second behind for a moment; what must stay is that it hears the primary.
+        lasts(place, lambda: place.statuses()[acker.hostname][0] in ("slave-waiting", "slave-catching-up"))
         assert writers.longest_gap(moment) < 1, "the primary never closed"
         place.net.heal()
         place.wait_status(primary, "master")
