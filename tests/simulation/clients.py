@@ -11,6 +11,9 @@ from tests.simulation.kernel import Kernel
 PATIENCE: Final = 3.0
 """Seconds after which a client gives up on an answer: the row may be there or not."""
 
+SLOW_STATEMENTS: Final = 0.03
+"""Share of the statements that write for a while before they commit."""
+
 
 class Call(Protocol):
     def outcome(self, within: float) -> str:
@@ -18,8 +21,14 @@ class Call(Protocol):
         ...
 
 
+class Session(Protocol):
+    def update_slowly(self, row: int, seconds: float) -> Call: ...
+
+
 class Writable(Protocol):
     def write(self, row: int) -> Call: ...
+
+    def client(self) -> Session: ...
 
 
 class Writer:
@@ -45,13 +54,18 @@ class Writer:
     def start(self) -> None:
         self.program.run(self._write_for_ever)
 
+    def _write(self, server: Writable, row: int) -> Call:
+        if self.rng.random() < SLOW_STATEMENTS:
+            return server.client().update_slowly(row, self.rng.uniform(0.1, 2.0))
+        return server.write(row)
+
     def _write_for_ever(self) -> None:
         while not self.stopped:
             node, server = self.nodes[self._at % len(self.nodes)]
             row = next(self.rows)
             began = self.kernel.now
             self.history.sends(row)
-            outcome = server.write(row).outcome(PATIENCE) if self.reachable(node) else "lost"
+            outcome = self._write(server, row).outcome(PATIENCE) if self.reachable(node) else "lost"
             if outcome == "ok":
                 self.history.told_ok(node, row)
                 self.last_ok = began

@@ -1,13 +1,18 @@
 """Carries out the faults of a schedule, and repairs everything at its end."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
+from replication.core.roles import OrderKind
+from replication.core.vault_ports import DatabaseError
 from replication.core.view import NodeView, SwitchoverWish
 from tests.simulation.controller import Controller
 from tests.simulation.host import VaultHost
+from tests.simulation.mariadbd import APPLY
 from tests.simulation.metadata import ADDRESS
 from tests.simulation.schedule import Fault
 
@@ -24,6 +29,7 @@ class Faults:
         self._wishes = count(1)
         self._again = count(1)
         self._healed = False
+        self._administrator = self.kernel.program("administrator")
 
     def plan(self, fault: Fault, start: float) -> None:
         self.kernel.call_at(start + fault.at, self._begin, fault)
@@ -140,6 +146,31 @@ class Faults:
         host.server.stop_applier()
         return lambda: host.server.start_applier() if host.server.ready else None
 
+    def _slow_applier(self, fault: Fault) -> Callable[[], None] | None:
+        host = self._host(fault.target)
+        if host is None:
+            return None
+        host.server.apply_seconds = fault.n / 4000, fault.n / 1000
+
+        def over() -> None:
+            host.server.apply_seconds = APPLY
+
+        return over
+
+    def _set_read_only(self, fault: Fault) -> Callable[[], None] | None:
+        """By hand, for maintenance; opened again by the same hand, unless the node has become a replica meanwhile."""
+        host = self._host(fault.target)
+        if host is None or not host.server.ready or host.disk.durable.order_kind is OrderKind.NONE:
+            return None
+        session = host.server.connect_session()
+        self._administrator.run(_quietly, lambda: session.close_writes(timedelta(seconds=fault.seconds / 2)))
+
+        def over() -> None:
+            if host.server.ready and host.disk.durable.order_kind is not OrderKind.NONE:
+                self._administrator.run(_quietly, lambda: session.set_read_only(False))
+
+        return over
+
     def _disk_full(self, fault: Fault) -> Callable[[], None] | None:
         host = self._host(fault.target)
         if host is None:
@@ -227,6 +258,14 @@ class Faults:
 
         def over() -> None:
             self.network.noise = 0.0
+
+        return over
+
+    def _slow_network(self, fault: Fault) -> Callable[[], None]:
+        self.network.slow = fault.n / 1000
+
+        def over() -> None:
+            self.network.slow = 0.0
 
         return over
 
@@ -345,7 +384,7 @@ class Faults:
         self.db.content.silence_failover_at = None
         self._all_active()
         for host in self.world.hosts.values():
-            host.disk.full, host.fuse = False, None
+            host.disk.full, host.fuse, host.server.apply_seconds = False, None, APPLY
             if host.agent is not None:
                 host.agent.program.thaw()
             host.server.thaw()
@@ -361,3 +400,8 @@ class Faults:
     def repair(self) -> None:
         """What an operator does who looks now and then while it heals."""
         self._add_again()
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    with contextlib.suppress(DatabaseError):
+        action()

@@ -27,6 +27,8 @@ class Network:
         """Hosts without power."""
         self.noise = 0.0
         """Share of the messages between controllers and agents that are lost, late or doubled."""
+        self.slow = 0.0
+        """Seconds that any packet may take longer."""
         self._held: dict[tuple[str, str], list[Callable[[], None]]] = defaultdict(list)
         self._watchers: list[Callable[[], None]] = []
 
@@ -43,7 +45,7 @@ class Network:
     def delay(self) -> float:
         """Seconds that a packet takes which nothing holds up."""
         low, high = QUICK
-        return low + (high - low) * self.rng.random()
+        return low + (high - low) * self.rng.random() + (self.slow * self.rng.random() if self.slow else 0.0)
 
     # --- the schedule's side
 
@@ -68,7 +70,7 @@ class Network:
 
     def heal_all(self) -> None:
         self.cuts.clear()
-        self.noise = 0.0
+        self.noise = self.slow = 0.0
         self._release()
         self._changed()
 

@@ -63,6 +63,9 @@ _ROLES: Final = ("primary", "primary", "acker", "a", "b", "fallback")
 _LEADERS: Final = ("leader", "leader", "leader", "standby")
 _ENDS: Final = ("primary", "acker", "fallback", "leader", "standby", "metadata", "a", "b")
 
+ALL_AT_ONCE: Final = 0.05
+"""How often a schedule has a fault that hits everybody."""
+
 KINDS: Final = (
     Kind("crash database", _ROLES, weight=2.5),
     Kind("freeze database", _ROLES, (0.1, 5.0), weight=1.5),
@@ -84,6 +87,9 @@ KINDS: Final = (
     Kind("metadata away", ("",), (0.3, 4.0)),
     Kind("restore metadata", ("",), (0.5, 1.5), n=(200, 4000), weight=0.7),
     Kind("disk full", _ROLES, (0.3, 4.0), weight=0.7),
+    Kind("slow network", ("",), (0.3, 4.0), n=(20, 400), weight=0.8),
+    Kind("slow applier", ("acker", "fallback"), (0.3, 4.0), n=(20, 400), weight=0.7),
+    Kind("set read-only", ("primary",), (0.2, 3.0), weight=0.4),
     Kind("stop applier", ("acker", "fallback"), (0.1, 2.0), weight=0.7),
     Kind("make inactive", ("acker", "fallback"), (0.5, 4.0), weight=0.7),
     Kind("delete", ("acker", "fallback"), (0.5, 4.0), weight=0.7),

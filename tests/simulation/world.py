@@ -191,7 +191,12 @@ class Simulation:
             return
         await asyncio.sleep(0.3)  # what is on its way arrives
         primary = self._name(self.db.content.row.primary)
-        self.history.check_rows(primary, set(self.hosts[primary].server.rows()))
+        server = self.hosts[primary].server
+        self.history.check_rows(primary, set(server.rows()))
+        for name, host in self.hosts.items():
+            extra = [row for row in host.server.rows() if not server.has_received(row)]
+            if extra and not host.disk.durable.quarantine:
+                self.history.violate(f"{name} follows and has rows that {primary} does not have: {extra[:8]}")
         bound = kernel.now + OPERATIONS_END_WITHIN
         while (left := self._unended()) and kernel.now < bound:
             await asyncio.sleep(POLL)
