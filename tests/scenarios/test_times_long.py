@@ -10,9 +10,9 @@ import shutil
 import signal
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -159,6 +159,7 @@ def fill(hosts: Sequence[VaultHost]) -> None:
         with contextlib.closing(host.connect()) as connection, connection.cursor() as cursor:
             cursor.execute("SET sql_log_bin = 0")
             cursor.execute("CREATE DATABASE filler")
+            cursor.execute("USE filler")
             cursor.execute("CREATE TABLE filler.pages (id INT PRIMARY KEY, pad VARBINARY(7900) NOT NULL) ENGINE=InnoDB")
             for chunk in range(CHUNKS):
                 cursor.execute(
@@ -166,11 +167,8 @@ def fill(hosts: Sequence[VaultHost]) -> None:
                     f"FROM seq_1_to_{ROWS_PER_CHUNK}"
                 )
 
-    threads = [threading.Thread(target=fill_one, args=(host,)) for host in hosts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        list(pool.map(fill_one, hosts))
 
 
 def touch(host: VaultHost) -> None:
@@ -230,12 +228,8 @@ def test_a_silent_host() -> None:
             place.net.isolate(primary.hostname)
             return moment
 
-        def repair(old: VaultHost) -> None:
-            place.net.heal()
-            place.clear_hold()
-
         done = many(
-            place.stack, hosts, CUTS, cut, repair=repair,
+            place.stack, hosts, CUTS, cut, prepare=lambda _: place.clear_hold(), repair=lambda _: place.net.heal(),
             writers=lambda p, a, n: place.writers(place.hosts[p.hostname], place.hosts[a.hostname], count=WRITERS),
         )  # fmt: skip
         first = [t.first_on_new for t in done]
