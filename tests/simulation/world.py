@@ -28,8 +28,9 @@ VAULT: Final = "f" * 32
 HEALS_WITHIN: Final = 150.0
 """Virtual seconds from the last repair until the vault must be whole: the longest order to a host that was cut off takes a
 minute, and pauses between tries grow to half of that."""
-OPERATIONS_END_WITHIN: Final = limits.SWITCHOVER_BEGIN.total_seconds() + 5
-"""Seconds. A wish that nobody begins has failed after so long."""
+OPERATIONS_END_WITHIN: Final = 2 * limits.RETRY_MAX.total_seconds() + 15
+"""Seconds. What is no longer tried ends after twice the longest pause; after that a leader without any looks for rows that
+others have left, every ten seconds. A wish that nobody begins has failed long before."""
 POLL: Final = 0.2
 
 
