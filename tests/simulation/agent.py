@@ -5,6 +5,7 @@ It does what replication/agent/core.py, observer.py and process.py do with threa
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from replication.core.vault_ports import (
     AgentState,
     BootRole,
     Database,
+    DatabaseError,
     Ports,
     Process,
     ProcessError,
@@ -308,7 +310,8 @@ class VaultAgent:
             if "peers" in command.args:
                 self._note_peers(command)
             if self.server.ready:
-                self._observe()
+                with contextlib.suppress(DatabaseError):  # it died this moment: the next look says so
+                    self._observe()
             self._verb = ""
             self._bump()
 
