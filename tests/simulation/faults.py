@@ -29,6 +29,8 @@ class Faults:
         self._wishes = count(1)
         self._again = count(1)
         self._healed = False
+        self._maintained: list[VaultHost] = []
+        """Hosts on which an administrator has still to undo what he did."""
         self._administrator = self.kernel.program("administrator")
 
     def plan(self, fault: Fault, start: float) -> None:
@@ -164,12 +166,14 @@ class Faults:
             return None
         session = host.server.connect_session()
         self._administrator.run(_quietly, lambda: session.close_writes(timedelta(seconds=fault.seconds / 2)))
+        return lambda: self._end_maintenance(host)
 
-        def over() -> None:
-            if host.server.ready and host.disk.durable.order_kind is not OrderKind.NONE:
-                self._administrator.run(_quietly, lambda: session.set_read_only(False))
-
-        return over
+    def _end_maintenance(self, host: VaultHost) -> None:
+        agent = host.agent
+        if agent is None or not host.server.ready or agent.lease.closed:
+            self._maintained.append(host)  # it is looked at again when all is healed
+        elif host.disk.durable.order_kind is not OrderKind.NONE:
+            self._administrator.run(_quietly, lambda: host.server.connect_session().set_read_only(False))
 
     def _disk_full(self, fault: Fault) -> Callable[[], None] | None:
         host = self._host(fault.target)
@@ -399,6 +403,9 @@ class Faults:
 
     def repair(self) -> None:
         """What an operator does who looks now and then while it heals."""
+        maintained, self._maintained = self._maintained, []
+        for host in maintained:
+            self._end_maintenance(host)
         self._add_again()
 
 

@@ -89,6 +89,7 @@ class Program:
     def __init__(self, kernel: "Kernel", name: str) -> None:
         self.kernel, self.name = kernel, name
         self.alive, self.frozen = True, False
+        self.runs_since = kernel.now
         self.context = Context()
         self.context.run(_owner.set, self)
         self._deferred: list[Timer] = []
@@ -137,6 +138,8 @@ class Program:
         self.frozen = True
 
     def thaw(self) -> None:
+        if self.frozen:
+            self.runs_since = self.kernel.now
         self.frozen = False
         if self.alive:
             self.kernel.ready.extend(self._deferred)

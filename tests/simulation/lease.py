@@ -67,6 +67,12 @@ class SimLease:
     def closed(self) -> bool:
         return self._keeper.lease.closed is not Closed.NO
 
+    @property
+    def over_for(self) -> float:
+        """Seconds since a lease that binds is over; 0 when it runs, or the primary is closed."""
+        lease, now = self._keeper.lease, self.now()
+        return now - lease.until if lease.over(now) and lease.until is not None and not self.closed else 0.0
+
     def may_be_open(self) -> bool:
         return self._keeper.lease.may_be_open(self.now())
 

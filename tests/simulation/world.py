@@ -32,6 +32,9 @@ OPERATIONS_END_WITHIN: Final = 2 * limits.RETRY_MAX.total_seconds() + 15
 """Seconds. What is no longer tried ends after twice the longest pause; after that a leader without any looks for rows that
 others have left, every ten seconds. A wish that nobody begins has failed long before."""
 POLL: Final = 0.2
+LOOK: Final = 0.25
+CLOSES_WITHIN: Final = 2.5
+"""Seconds: the last round of asking, and read-only with its limit."""
 
 
 @dataclass
@@ -129,11 +132,29 @@ class Simulation:
             writer.start()
         for fault in self.schedule.faults:
             self.faults.plan(fault, start)
+        self._watch_leases()
         healed = start + self.schedule.heal_at
         await asyncio.sleep(max(0.0, healed - kernel.now))
         self.faults.heal_all()
         self._healed_at = kernel.now
         await self._converge()
+
+    def _watch_leases(self) -> None:
+        """A primary whose lease is over closes, unless its agent cannot act."""
+        for name, host in self.hosts.items():
+            agent, server = host.agent, host.server
+            if (
+                agent is None
+                or server.run is None
+                or agent.program.frozen
+                or not server.ready
+                or agent.lease.over_for < CLOSES_WITHIN
+            ):
+                continue
+            acting_for = self.kernel.now - max(agent.program.runs_since, server.run.program.runs_since)
+            if acting_for > CLOSES_WITHIN and not server.database.switches().read_only:
+                self.history.violate(f"{name} is open {agent.lease.over_for:.1f} s after its lease was over")
+        self.kernel.later(LOOK, None, self._watch_leases)
 
     async def _warm_up(self) -> None:
         """A lossless vault, by the same verbs that a controller sends."""
