@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from random import Random
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from greenlet import getcurrent
 
@@ -33,8 +32,6 @@ START: Final = (0.1, 0.6)
 APPLY: Final = (0.0003, 0.002)
 TEARDOWN: Final = (0.002, 0.01)
 """Seconds until a killed process is gone. A large pool takes longer."""
-
-_networks: "WeakKeyDictionary[Any, dict[str, Mariadbd]]" = WeakKeyDictionary()
 
 
 class Run:
@@ -74,7 +71,7 @@ class Mariadbd:
 
     def __init__(self, kernel: Kernel, network: Wires, address: str, rng: Random, *, armed: bool = True) -> None:
         self.kernel, self.network, self.address, self.rng = kernel, network, address, rng
-        self.others = _networks.setdefault(network, {})
+        self.others: dict[str, Mariadbd] = vars(network).setdefault("servers", {})
         """By address, itself included."""
         self.others[address] = self
         self.server_id = len(self.others)
