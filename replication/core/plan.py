@@ -267,8 +267,9 @@ def needs_follow(node: NodeView, primary: NodeView) -> bool:
     if held and not node.resync_wanted and not judged_by_another(node, primary):
         return False
     if report.process in (ProcessState.DEAD, ProcessState.DOWN):
-        # A replica's database is restarted by its agent; a former primary's waits for this order.
-        return report.primary_order_kind is not OrderKind.NONE
+        # A replica's database is restarted by its agent; a former primary's waits for this order, and so does one that was
+        # fenced when it was locked out.
+        return report.primary_order_kind is not OrderKind.NONE or node.locked_out
     if report.process is not ProcessState.UP or db is None:
         return False
     if node.detached or node.locked_out or node.resync_wanted:

@@ -479,6 +479,7 @@ A = primary()
         pytest.param(
             node("b", says={**DEAD, "primary_order_kind": LOSSLESS}), True, id="a former primary's waits for this order"
         ),
+        pytest.param(node("b", says=DEAD, locked_out=True), True, id="it was fenced when it was locked out"),
         pytest.param(node("b", says={"process": ProcessState.STARTING}), False, id="it is starting"),
         pytest.param(node("b", report=report("b", database=None)), False, id="SQL has not answered yet"),
         pytest.param(node("b", says={"tainted": True}), True, id="it restarted without its relay log"),

@@ -235,8 +235,9 @@ class VaultAgent:
         now, before = self.kernel.now, self._seen
         seen = self._seen = self.server.observe()
         self._seen_at = now
-        if self.host.must_be_closed and not seen.switches.read_only:
-            self.host.violated(f"{self.host.name} is open after {self.host.must_be_closed} and before any new order")
+        closed_by, epoch = self.host.closed_by
+        if closed_by and not seen.switches.read_only and self.state.read().order_epoch <= epoch:
+            self.host.violated(f"{self.host.name} is open after {closed_by} and before any later order")
         streaming = seen.replica is not None and seen.replica.streaming
         waits = seen.switches.waiting_sessions > 0
         moved = before is None or before.acknowledged != seen.acknowledged
@@ -276,11 +277,9 @@ class VaultAgent:
         if verb is Verb.FENCE:
             self._fence = self._fences.submit(lambda: perform(self._ports(), self.host.name, verb, command))
             answer: Answer = await _result(self._fence)
-            self.host.must_be_closed = "FENCE"
+            self.host.closed_by = verb.name, command.epoch
             return answer
         received = self.kernel.now
-        if verb in (Verb.OPEN, Verb.FOLLOW):
-            self.host.must_be_closed = ""
         job = self._verbs.submit(lambda: self._perform(verb, command, received))
         await asyncio.wait({job.done}, timeout=command.deadline + BREAK_OFF_AFTER)
         if not job.done.done():
@@ -290,7 +289,7 @@ class VaultAgent:
                 self.session.abort()
         answer = await job.done
         if verb is Verb.CLOSE:
-            self.host.must_be_closed = "CLOSE"
+            self.host.closed_by = verb.name, command.epoch
         return answer
 
     def _perform(self, verb: Verb, command: Command, received: float) -> Answer:

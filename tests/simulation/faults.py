@@ -406,6 +406,9 @@ class Faults:
         maintained, self._maintained = self._maintained, []
         for host in maintained:
             self._end_maintenance(host)
+        for host in self.world.hosts.values():
+            if host.agent is not None and host.agent.revival.gave_up:  # as its sentence says
+                host.start_agent()
         self._add_again()
 
 

@@ -31,8 +31,9 @@ class VaultHost:
         """All hosts, by address."""
         self.kept_lease: tuple[str, Lease] | None = None
         """The lease as the agent wrote it down last, with the boot in which it did."""
-        self.must_be_closed = ""
-        """The verb that closed it for good, answered with success: it stays closed until FOLLOW or OPEN (rule 12)."""
+        self.closed_by = "", 0
+        """The verb that closed it for good, answered with success, and its epoch: it stays closed until a later order to be
+        primary (rule 12)."""
         self.said: Callable[[str], None] = lambda text: None
         self.violated: Callable[[str], None] = lambda text: None
         self.obeyed: Callable[[str, int], None] = lambda sender, epoch: None

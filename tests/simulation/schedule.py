@@ -109,9 +109,20 @@ def generate(seed: int) -> Schedule:
     count = rng.choice((1, 2, 2, 3, 3, 4, 5))
     window = rng.uniform(0.5, 5.0)
     begin = 0.7 if warm else rng.uniform(0.1, 3.0)
-    faults = sorted((_fault(rng, rng.choice(kinds), begin, window) for _ in range(count)), key=lambda f: f.at)
+    faults = [_fault(rng, rng.choice(kinds), begin, window) for _ in range(count)]
+    if rng.random() < ALL_AT_ONCE:
+        faults += _everybody(rng, nodes, begin + window * rng.random())
     armed = rng.random() < 0.5
-    return Schedule(str(seed), nodes, warm, armed, tuple(_one_restore(faults)))
+    return Schedule(str(seed), nodes, warm, armed, tuple(_one_restore(sorted(faults, key=lambda f: f.at))))
+
+
+def _everybody(rng: Random, nodes: int, at: float) -> list[Fault]:
+    """A room without power, or both controllers ended: not quite at the same moment, and not for the same time."""
+    kind, targets = rng.choice((("power off", NODES[:nodes]), ("kill controller", CONTROLLERS)))
+    return [
+        Fault(round(at + 0.05 * rng.random(), 3), kind, target, seconds=round(rng.uniform(0.3, 4.0), 3))
+        for target in targets
+    ]
 
 
 def _one_restore(faults: list[Fault]) -> list[Fault]:

@@ -241,19 +241,20 @@ class Simulation:
         if not row.primary or self._name(row.primary) not in self.hosts:
             return "no primary is recorded"
         primary = self.hosts[self._name(row.primary)]
+        held = {n.hostname for n in content.nodes.values() if n.id != row.primary and self._held(n, primary)}
         for name, host in self.hosts.items():
-            if host.agent is None or not host.server.ready:
+            if host.agent is None or (not host.server.ready and name not in held):
                 return f"{name} does not run"
-            order, open_ = host.agent.state.read().order_kind, not host.server.database.switches().read_only
+            order, open_ = host.agent.state.read().order_kind, not self._closed(host)
             if (host is primary) != open_:
                 return f"{name} is {'open' if open_ else 'closed'}, its order is {order}"
         if not row.promotable:
-            left = [n for n in content.nodes.values() if n.id != row.primary and not self._held(n, primary)]
+            left = [n for n in content.nodes.values() if n.id != row.primary and n.hostname not in held]
             return "the vault is solo" if left else ""
         if primary.agent is None or primary.agent.state.read().order_kind is not OrderKind.LOSSLESS:
             return "the primary does not wait for its acker"
         for node in content.nodes.values():
-            if node.id == row.primary or self._held(node, primary):
+            if node.id == row.primary or node.hostname in held:
                 continue
             replica = self.hosts[node.hostname].server.database.replica()
             if (
@@ -273,13 +274,12 @@ class Simulation:
         """Held closed for a person, and what happened justifies it."""
         host = self.hosts[node.hostname]
         state = host.disk.durable
-        if state.quarantine:
-            extra = extra_transactions(
-                host.server.database.positions().gtid_binlog_state,
-                primary.server.database.positions().gtid_binlog_state,
-            )
-            return bool(extra)
-        return False
+        mine, theirs = host.server.storage.binlog_state, primary.server.storage.binlog_state
+        return bool(state.quarantine and extra_transactions(mine, theirs))
+
+    @staticmethod
+    def _closed(host: VaultHost) -> bool:
+        return not host.server.ready or host.server.database.switches().read_only
 
     def _unended(self) -> dict[str, str]:
         """Operations without a terminal state that the leader does not know to be open either."""
