@@ -54,6 +54,8 @@ class Command:
     deadline: float
     """Seconds the sender will wait, counted from receipt; the agent gives up by then and says how far it came."""
     args: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = ""
+    """Random id of the leadership that claimed the epoch, as in the published row; "" from a controller that does not say."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -75,7 +77,10 @@ class Command:
         for name, kind in kinds.items():
             if not isinstance(data.get(name), kind) or isinstance(data.get(name), bool):
                 raise ValueError(f"{name} is missing or of the wrong type")
-        return cls(**{name: data[name] for name in kinds})
+        owner = data.get("owner", "")
+        if not isinstance(owner, str):
+            raise ValueError("owner is of the wrong type")
+        return cls(**{name: data[name] for name in kinds}, owner=owner)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -224,9 +224,11 @@ def _not_waiting(view: VaultView) -> str | None:
 
 def _left_waiting(view: VaultView) -> str | None:
     p = view.primary
-    if p is None or not p.up or p.report is None or view.topology.promotable:
+    if p is None or not p.up or p.report is None or p.database is None or view.topology.promotable:
         return None
-    return p.id if p.report.order_kind is OrderKind.LOSSLESS and not p.blocked else None
+    # Also one whose agent ended between writing down that it is solo and switching the waiting off.
+    waits = p.report.order_kind is OrderKind.LOSSLESS or p.database.semisync_primary
+    return p.id if waits and p.report.order_kind is not OrderKind.NONE and not p.blocked else None
 
 
 def _closed_primary(view: VaultView) -> str | None:
@@ -289,9 +291,29 @@ def _follow(view: VaultView, *, wished_only: bool) -> str | None:
         return None
     for n in view.others:
         wished = n.detached or n.resync_wanted
-        if n.active and not n.removed and (wished or not wished_only) and needs_follow(n, primary):
+        needs = needs_follow(n, primary) or (not wished_only and behind_a_cut(view, n, primary))
+        if n.active and not n.removed and (wished or not wished_only) and needs:
             return n.id
     return None
+
+
+def behind_a_cut(view: VaultView, node: NodeView, primary: NodeView) -> bool:
+    """Whether a promotion that was given up may have left this node behind its own cut: its agent ended between the cut and the
+    stop, so its receiver tries for ever. Told once for each order of the primary; never the acker, which reconnects by itself."""
+    report, db = node.report, node.database
+    if (
+        not node.up
+        or report is None
+        or db is None
+        or node.blocked
+        or report.verb
+        or node.id == view.topology.promotable
+    ):
+        return False
+    if report.quarantine or report.needs_rebuild or not judged_by_another(node, primary):
+        return False
+    here = (db.source_host, db.source_port) == (primary.ip, primary.database_port)
+    return here and db.receiver == "Connecting" and db.receiver_errno in CANNOT_CONNECT
 
 
 def behind(node: NodeView, primary: NodeView) -> int:

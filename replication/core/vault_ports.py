@@ -50,6 +50,11 @@ class AgentState:
     """Beside `tainted`: nothing was thrown away yet, so applying the relay log ends the taint (procedures/vault/rescue.py)."""
     taint_reason: str = ""
     """Why its relay log could not be applied, as a sentence."""
+    revoked_at: str = ""
+    """What it had received when it was revoked: it is drained only when it has applied all of that, whatever its relay log
+    holds by then."""
+    owner: str = ""
+    """The leadership that it promised its epoch to; nobody else may command under it."""
     to_open: bool = False
     """It has an order to be primary, and its mariadbd was started closed for it: whoever takes over here opens it."""
     quarantine: str = ""

@@ -268,7 +268,8 @@ class VaultAgent:
                 result = await self.execute(what[1], what[2])
         except ReplicationError as error:
             result = error
-        if what[0] == "command" and not isinstance(result, StaleEpoch) and self.state.read().epoch == what[2].epoch:
+        changes = what[0] == "command" and what[1] is not Verb.PROMISE
+        if changes and not isinstance(result, StaleEpoch) and self.state.read().epoch == what[2].epoch:
             self.host.obeyed(what[3], what[2].epoch)
         self.open_requests.remove(request)
         self.host.reply(sender, answer, result)

@@ -89,7 +89,8 @@ class History:
             self.violate(f"{acker} is published as promotable and lacks acknowledged rows {lacks[:5]}")
 
     def obeyed(self, node: str, sender: str, epoch: int) -> None:
-        """An agent has promised the epoch of a command."""
+        """An agent has promised the epoch of a command that changes it. A mere PROMISE under an epoch that a restored database
+        gave twice is sorted out by the agents: each belongs to whom it promised first."""
         first = self._obeyed.setdefault(epoch, sender)
         if first != sender:
             self.violate(f"{node} obeys {sender} under epoch {epoch}, which belongs to {first}")

@@ -104,6 +104,7 @@ class Procedure:
             operation=self.operation,
             deadline=deadline.total_seconds(),
             args=dict(args or {}),
+            owner=self.row.owner,
         )
         answer = await self.world.agents.command(self.node(node), verb, command)
         self.note(f"{verb.value} {self.node(node).hostname}")

@@ -55,7 +55,12 @@ def follow(work: Work) -> Mapping[str, Any]:
     # From here on what it received may be thrown away: until it follows again it may lack what it acknowledged.
     tainted = state.tainted or bool(state.source_host)
     work.persist(
-        order_kind=OrderKind.NONE, order_epoch=work.command.epoch, fenced=False, tainted=tainted, relay_log_kept=False
+        order_kind=OrderKind.NONE,
+        order_epoch=work.command.epoch,
+        fenced=False,
+        tainted=tainted,
+        relay_log_kept=False,
+        revoked_at="",
     )
     if was_open:
         with work.step("kill"):
@@ -78,6 +83,7 @@ def _followed(work: Work) -> None:
     """It streams from a living primary: it is no former primary any more, and gets again what it may have lost."""
     work.persist(
         primary_order_kind=OrderKind.NONE, primary_order_epoch=0, tainted=False, relay_log_kept=False, taint_reason="",
+        revoked_at="",
         needs_rebuild="", quarantine="",
     )  # fmt: skip
 
@@ -249,7 +255,11 @@ def revoke(work: Work) -> Mapping[str, Any]:
         db.stop_receiver()
     db.set_acknowledging(False)
     after = db.replica()
-    return {"gtid_io_pos": after.gtid_io_pos if after is not None else "", "tainted": False}
+    received = after.gtid_io_pos if after is not None else ""
+    if not GtidPosition.parse(received).covers(GtidPosition.parse(state.revoked_at)):
+        received = state.revoked_at  # revoked before; what is missing since then was thrown away
+    work.persist(revoked_at=received)
+    return {"gtid_io_pos": received, "tainted": False}
 
 
 def _rescue(work: Work) -> None:
@@ -272,19 +282,32 @@ def drain(work: Work) -> Mapping[str, Any]:
     """Apply all that was received, then drop the source. Stays closed; the cut stays until it is opened or follows anew."""
     db = work.ports.database
     replica = db.replica()
+    if replica is not None and not replica.receiver_stopped:
+        raise work.refusal("not-revoked", "it still receives")
+    _check_nothing_thrown_away(work, replica)
     if replica is not None:
-        if not replica.receiver_stopped:
-            raise work.refusal("not-revoked", "it still receives")
         with work.step("drain"):
             if not _drained(work, replica) and not db.wait_applied(replica.gtid_io_pos, work.left()):
                 after = db.replica()
                 why = after.applier_error if after is not None and after.applier_error else "the time was too short"
                 raise work.refusal("not-drained", f"it could not apply all that it received: {why}")
+        _check_nothing_thrown_away(work, None)  # also while it was applied
         with work.step("drop source"):
             db.stop_replication()
             db.forget_source()
-    work.persist(source_host="", source_port=0)
+    work.persist(source_host="", source_port=0, revoked_at="")
     return {"gtid_slave_pos": db.positions().gtid_slave_pos}
+
+
+def _check_nothing_thrown_away(work: Work, replica: ReplicaStatus | None) -> None:
+    """With both its threads stopped MariaDB throws the relay log away when one is started, by whomever. What it acknowledged
+    and has neither applied nor still in its relay log is gone: it must not become the primary."""
+    must = GtidPosition.parse(work.ports.state.read().revoked_at)
+    held = GtidPosition.parse(replica.gtid_io_pos if replica is not None else "")
+    applied = GtidPosition.parse(work.ports.database.positions().gtid_slave_pos)
+    if not held.covers(must) and not applied.covers(must):
+        why = "its replication was started by hand after it was revoked, which threw away what it had not applied"
+        raise work.tainted(work.persist(tainted=True, relay_log_kept=False, taint_reason=why))
 
 
 def received(work: Work) -> Mapping[str, Any]:
@@ -318,7 +341,7 @@ def detach(work: Work) -> Mapping[str, Any]:
             db.forget_source()
         db.set_read_only(True)
     ports.firewall.lift()
-    work.persist(source_host="", source_port=0, relay_log_kept=False)
+    work.persist(source_host="", source_port=0, relay_log_kept=False, revoked_at="")
     if work.command.args.get("leave") is True:
         server_id = ports.state.read().server_id
         work.revise(lambda _: AgentState(server_id=server_id))

@@ -74,7 +74,13 @@ class Work:
             raise self.refusal("other-vault", f"it belongs to {'another vault' if state.vault else 'no vault'}")
         if command.epoch < state.epoch or command.term < state.term:
             raise StaleEpoch(self.hostname, state.term, state.epoch)
-        return replace(state, vault=command.vault, node=command.node, term=command.term, epoch=command.epoch)
+        if command.epoch == state.epoch and state.owner and command.owner and command.owner != state.owner:
+            # A metadata database that was restored may give an epoch twice: it belongs to whom it was promised first.
+            raise StaleEpoch(self.hostname, state.term, state.epoch)
+        owner = command.owner or (state.owner if command.epoch == state.epoch else "")
+        return replace(
+            state, vault=command.vault, node=command.node, term=command.term, epoch=command.epoch, owner=owner
+        )
 
     def persist(self, **changes: Any) -> AgentState:
         """Change the agent's memory as part of this command, durably."""
