@@ -69,3 +69,36 @@ def test_a_node_that_was_locked_out_before_its_first_order_joins_when_it_can() -
     )
     results = [run(Schedule(f"locked out {n}", nodes=3, warm=False, faults=faults)) for n in range(4)]
     assert [r.violations for r in results if r.violations] == []
+
+
+def test_an_acker_whose_relay_log_was_thrown_away_during_the_drain_is_not_promoted() -> None:
+    """Its applier is slow, and is stopped and started by hand after the revocation: two acknowledged rows were lost."""
+    faults = (
+        Fault(0.808, "slow applier", "fallback", seconds=3.673, n=217),
+        Fault(1.158, "crash database", "a"),
+        Fault(1.358, "stop applier", "fallback", seconds=0.412),
+    )
+    results = [run(Schedule(seed, nodes=2, warm=True, faults=faults)) for seed in ("63209", "1", "2", "3", "4", "5")]
+    assert [r.violations for r in results if r.violations] == []
+
+
+def test_a_solo_primary_that_still_waits_is_released() -> None:
+    """Its agent was killed between writing down that it is solo and switching the waiting off."""
+    for uses in range(1, 20):
+        faults = (
+            Fault(0.876, "delete", "fallback", seconds=2.306),
+            Fault(0.949, "kill agent at port", "a", seconds=0.233, n=uses),
+        )
+        assert run(Schedule(f"waits {uses}", nodes=2, warm=True, faults=faults)).violations == []
+
+
+def test_a_node_behind_the_cut_of_a_promotion_that_was_given_up_follows_again() -> None:
+    """Its agent was killed between the cut and the stop of the receiver, while the primary's host was frozen."""
+    faults = (
+        Fault(3.384, "freeze host", "b", seconds=0.378),
+        Fault(3.829, "kill agent at port", "primary", seconds=1.164, n=17),
+        Fault(5.11, "kill agent at port", "primary", seconds=1.398, n=12),
+        Fault(5.116, "freeze host", "a", seconds=1.635),
+        Fault(5.595, "kill agent at port", "b", seconds=1.342, n=8),
+    )
+    assert run(Schedule("91377", nodes=2, warm=False, armed=True, faults=faults)).violations == []
