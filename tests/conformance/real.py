@@ -198,6 +198,9 @@ class RealServer:
     def set_semisync_wait_no_slave(self, on: bool) -> None:
         self._session.run("SET GLOBAL rpl_semi_sync_master_wait_no_slave = %s", int(on))
 
+    def set_flush_interval(self, seconds: int) -> None:
+        self._session.run("SET GLOBAL innodb_flush_log_at_timeout = %s", seconds)
+
     def set_max_connections(self, most: int) -> None:
         self._session.run("SET GLOBAL max_connections = %s", most)
 

@@ -95,6 +95,10 @@ class Server(Protocol):
 
     def set_semisync_wait_no_slave(self, on: bool) -> None: ...
 
+    def set_flush_interval(self, seconds: int) -> None:
+        """How often InnoDB flushes by itself what a commit left unflushed; 1 unless set."""
+        ...
+
     def set_max_connections(self, most: int) -> None: ...
 
     def purge_binary_logs(self) -> None:

@@ -245,6 +245,9 @@ class Mariadbd:
             self.run.pipeline.wait_no_slave = on
             self.run.pipeline.advance()
 
+    def set_flush_interval(self, seconds: int) -> None:
+        self.storage.flush_every = float(seconds)
+
     def set_max_connections(self, most: int) -> None:
         self.max_connections = most
 

@@ -83,6 +83,7 @@ class Storage:
     """Survives the process. `log` never shrinks but by recovery; purged entries stay in it, out of reach."""
 
     def __init__(self) -> None:
+        self.flush_every = FLUSH_EVERY
         self.log: list[Transaction] = []
         self.index: dict[Gtid, int] = {}
         self.last: dict[int, Gtid] = {}
@@ -233,7 +234,7 @@ class Storage:
         self.durable = self.committed
 
     def crash(self, now: float, rng: Random) -> None:
-        if self.committed > self.durable and now - self.committed_at > FLUSH_EVERY * rng.random():
+        if self.committed > self.durable and now - self.committed_at > self.flush_every * rng.random():
             self.durable = self.committed
 
     def recover(self, role: BootRole, now: float) -> None:
