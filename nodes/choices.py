@@ -14,6 +14,11 @@ class SystemRoleChoices(models.TextChoices):
     FALLBACK = SystemRole.FALLBACK.value, _("Fallback")
 
 
+class ApplicationRole(models.TextChoices):
+    CONTROLLER = "controller", _("Controller")
+    WEB = "web", _("Web")
+
+
 class DesiredState(models.TextChoices):
     STARTED = "started", _("Started")
     STOPPED = "stopped", _("Stopped")
@@ -42,6 +47,11 @@ class OperationState(models.TextChoices):
     FAILED = "failed", _("Failed")
     CANCELLED = "cancelled", _("Cancelled")
     NEEDS_PERSON = "needs-person", _("Needs a person")
+
+
+class OperationUnit(models.TextChoices):
+    BYTES = "bytes", _("bytes")
+    TRANSACTIONS = "transactions", _("transactions")
 
 
 class EventLevel(models.TextChoices):

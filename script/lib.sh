@@ -76,6 +76,7 @@ missing_packages() {
     if [ "${2:-}" = test ]; then
         have chromium || have chromium-browser || say chromium
         [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || say fonts-dejavu-core
+        have msgfmt || say gettext # a test compares the translations with what the code says
         have ip || say iproute2 # tests of addresses lay them out in a network namespace
     fi
 }

@@ -274,7 +274,7 @@ class Controller:
             "    role = 'fallback' if n else 'primary'\n"
             "    new = NewNode(hostname=name, ip_address=ip, port=5389, database_port=3307, system_role=role)\n"
             "    assert not isinstance(add_node(v, new, None), list)\n"
-            "start_service(AppService.objects.get(), None)\n"
+            "start_service(AppService.objects.get(name='SystemHighAvailabilityService'), None)\n"
         )
         self.manage("shell", "-v0", "-c", script)
 

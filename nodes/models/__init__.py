@@ -2,10 +2,24 @@
 
 from .application import ApplicationNode
 from .event import Event
+from .lag import LagSample
 from .lease import ServiceLease
+from .log import LogLine
 from .node import VaultNode
 from .operation import Operation
 from .service import AppService
 from .vault import Vault
+from .worker import ServiceWorker
 
-__all__ = ["AppService", "ApplicationNode", "Event", "Operation", "ServiceLease", "Vault", "VaultNode"]
+__all__ = [
+    "AppService",
+    "ApplicationNode",
+    "Event",
+    "LagSample",
+    "LogLine",
+    "Operation",
+    "ServiceLease",
+    "ServiceWorker",
+    "Vault",
+    "VaultNode",
+]

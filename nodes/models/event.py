@@ -17,6 +17,8 @@ class Event(models.Model):
     level = models.CharField(_("level"), max_length=10, choices=EventLevel, default=EventLevel.INFO)
     text = models.CharField(_("what happened"), max_length=1000)
     evidence = models.JSONField(default=dict, blank=True)
+    # Id of the operation that it tells of; "" when it belongs to none.
+    operation = models.CharField(max_length=32, default="", blank=True, db_index=True)
     actor = models.CharField(_("by"), max_length=150, default="", blank=True)
 
     class Meta:

@@ -4,7 +4,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from nodes.choices import OperationKind, OperationState
+from nodes.choices import OperationKind, OperationState, OperationUnit
 
 from .ids import new_id
 
@@ -24,6 +24,15 @@ class Operation(models.Model):
     node = models.ForeignKey("nodes.VaultNode", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     arguments = models.JSONField(default=dict, blank=True)
     percent = models.PositiveSmallIntegerField(_("percent"), default=0, validators=[MaxValueValidator(100)])
+    # [{"name", "state": "done" | "running" | "failed" | "waiting", "ms": since the beginning or null, "says"}], in order.
+    steps = models.JSONField(default=list, blank=True)
+    # How much of how much, in `unit`; null while that is not known. Rate and time left follow from it and started_at.
+    done = models.PositiveBigIntegerField(null=True, blank=True)
+    total = models.PositiveBigIntegerField(null=True, blank=True)
+    unit = models.CharField(max_length=12, default="", blank=True, choices=OperationUnit)
+    # A wish: whoever carries the operation out ends it as cancelled at the next step where that loses nothing.
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    reason = models.CharField(_("reason"), max_length=200, default="", blank=True)
     message = models.CharField(_("message"), max_length=500, default="", blank=True)
     result = models.JSONField(default=dict, blank=True)
     requested_by = models.ForeignKey(
@@ -38,6 +47,7 @@ class Operation(models.Model):
         verbose_name = _("operation")
         verbose_name_plural = _("operations")
         ordering = ["-created_at"]
+        permissions = [("cancel_operation", "Can cancel operations")]
         constraints = [
             models.UniqueConstraint(
                 fields=["vault"],

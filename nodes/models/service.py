@@ -8,9 +8,10 @@ from nodes.choices import DesiredState
 from replication.core import limits
 
 SERVICE_NAME = "SystemHighAvailabilityService"
+HOUSEKEEPING_NAME = "SystemHousekeepingService"
 _MIN = limits.HELLO_INTERVAL_MIN.total_seconds()
-_MAX = limits.HELLO_INTERVAL_MAX.total_seconds()
-_RANGE = _("The trigger interval is a number of seconds from 0.2 to 60.")
+_MAX = limits.HOUSEKEEPING_INTERVAL_MAX.total_seconds()
+_RANGE = _("The trigger interval is a number of seconds.")
 
 
 class AppService(models.Model):
@@ -23,8 +24,10 @@ class AppService(models.Model):
         _("trigger interval"),
         default=limits.HELLO_INTERVAL.total_seconds(),
         validators=[MinValueValidator(_MIN, _RANGE), MaxValueValidator(_MAX, _RANGE)],
-        help_text=_("Seconds between two hello packets to a vault host, 0.2 to 60."),
+        help_text=_("Seconds between two passes; what is allowed depends on the service."),
     )
+    # What else can be set of it, by name; what is missing has its default (nodes/forms.py validates).
+    configuration = models.JSONField(_("configuration"), default=dict, blank=True)
     run_requested_at = models.DateTimeField(null=True, blank=True)
     changed_at = models.DateTimeField(null=True, blank=True)
     changed_by = models.ForeignKey(

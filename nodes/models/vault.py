@@ -31,6 +31,13 @@ class Vault(models.Model):
     lossless_since = models.DateTimeField(null=True, blank=True, editable=False)
     silence_failover_at = models.DateTimeField(null=True, blank=True, editable=False)
     silence_hold_seconds = models.PositiveIntegerField(default=0, editable=False)
+    # Pause of automatic failover: a wish. paused_until null: until it is resumed by hand.
+    paused_at = models.DateTimeField(null=True, blank=True, editable=False)
+    paused_until = models.DateTimeField(null=True, blank=True, editable=False)
+    paused_by = models.CharField(max_length=150, default="", blank=True, editable=False)
+    paused_reason = models.CharField(max_length=200, default="", blank=True, editable=False)
+    # The leader's answer to "if the primary died this second": replication.core.foresight.Foresight.to_json(); {} before one.
+    if_lost = models.JSONField(default=dict, blank=True, editable=False)
     # Why the vault is solo, or what it waits for: the last word of the leader, for the screen and vault_status.
     reason = models.CharField(max_length=500, default="", blank=True, editable=False)
 
@@ -38,6 +45,7 @@ class Vault(models.Model):
         verbose_name = _("vault")
         verbose_name_plural = _("vaults")
         ordering = ["name"]
+        permissions = [("pause_vault", "Can pause and resume automatic failover")]
         constraints = [
             models.CheckConstraint(
                 name="vault_promotable_is_not_primary",

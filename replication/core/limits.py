@@ -12,6 +12,12 @@ DATABASE_PORT: Final = 3307
 HELLO_INTERVAL: Final = timedelta(seconds=0.5)
 HELLO_INTERVAL_MIN: Final = timedelta(seconds=0.2)
 HELLO_INTERVAL_MAX: Final = timedelta(seconds=60)
+HOUSEKEEPING_INTERVAL: Final = timedelta(minutes=1)
+HOUSEKEEPING_INTERVAL_MIN: Final = timedelta(seconds=10)
+HOUSEKEEPING_INTERVAL_MAX: Final = timedelta(days=1)
+"""Pace of the housekeeping: what is older than its retention goes in small batches."""
+LAG_SAMPLE: Final = timedelta(seconds=5)
+"""How often the leader writes down how far each fallback is behind."""
 SILENCE_LIMIT: Final = timedelta(seconds=1.5)
 """A node that has not answered for this long is silent; never less than three hello intervals."""
 HELLO_MARGIN: Final = timedelta(seconds=0.5)

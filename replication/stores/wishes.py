@@ -5,11 +5,12 @@ Every change of the inventory holds the lock of the vault's row and looks again 
 constraints of SQLite do not exist in MariaDB, and two administrators may press Save in the same second.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from auditlog.models import LogEntry
 from django.db import IntegrityError, transaction
 from django.db.models import DateTimeField, Max
 from django.db.models.functions import Now
@@ -21,6 +22,8 @@ from nodes.models import AppService, Event, Operation, ServiceLease, Vault, Vaul
 from nodes.models.operation import OPEN_STATES
 from nodes.models.service import SERVICE_NAME
 from replication.core import limits
+
+from . import audit
 
 
 class QueueUnavailable(Exception):
@@ -125,7 +128,9 @@ def add_node(vault: Vault, new: NewNode, actor: Any) -> VaultNode | list[Refused
             )
             role = node.get_system_role_display()
             text = _("node added as %(role)s, %(address)s") % {"role": role, "address": node.ip_address}
-            _event(vault, node, actor, text)
+            shown = ("hostname", "ip_address", "port", "database_port", "system_role", "active")
+            made = {name: (None, getattr(node, name)) for name in shown}
+            _event(vault, node, actor, text, made, action=LogEntry.Action.CREATE)
             return node
     except IntegrityError:
         # Another process got there first; the database refused in time. Say it in the same words.
@@ -157,14 +162,18 @@ def set_active(node: VaultNode, active: bool, actor: Any) -> RefusedWish | None:
             .update(active=active, changed_at=timezone.now())
         )
         if changed:
-            _event(vault, node, actor, _("node made active") if active else _("node made inactive"))
+            text = _("node made active") if active else _("node made inactive")
+            _event(vault, node, actor, text, {"active": (not active, active)})
         elif not VaultNode.objects.present().filter(pk=node.pk).exists():
             return RefusedWish("W32", _("%(name)s has been deleted meanwhile.") % {"name": node.hostname})
     return None
 
 
-def remove_node(node: VaultNode, actor: Any) -> RefusedWish | None:
-    """Wish a node away: it leaves the list now, the service takes it out of the vault and removes the row."""
+def remove_node(node: VaultNode, actor: Any, *, reason: str = "") -> RefusedWish | None:
+    """Wish a node away: it leaves the list now, the service takes it out of the vault and removes the row.
+
+    reason: why, in the operator's words; kept with the event.
+    """
     with transaction.atomic():
         vault = _lock(node.vault_id)
         if refused := why_not_take_out(vault, node):
@@ -172,7 +181,7 @@ def remove_node(node: VaultNode, actor: Any) -> RefusedWish | None:
         now = timezone.now()
         changed = VaultNode.objects.present().filter(pk=node.pk).update(removed_at=now, active=False, changed_at=now)
         if changed:
-            _event(vault, node, actor, _("node deleted"))
+            _event(vault, node, actor, _("node deleted"), reason=reason, action=LogEntry.Action.DELETE)
     return None
 
 
@@ -280,10 +289,9 @@ def request_switchover(node: VaultNode, actor: Any, *, reason: str = "") -> Oper
                 node=found,
                 requested_by=actor,
                 message=_("waiting for the service"),
-                arguments={"reason": reason} if reason else {},
+                reason=reason[:200],
             )
-            text = _("Make Master requested")
-            _event(vault, found, actor, f"{text}: {reason[:500]}" if reason else text)
+            _event(vault, found, actor, _("Make Master requested"), reason=reason)
             return operation
     except IntegrityError:
         return RefusedWish("W55", _("Another switchover is open: wait until it has ended."))
@@ -297,6 +305,7 @@ def clear_silence_hold(vault: Vault, actor: Any) -> None:
         if held.update(silence_failover_at=None, silence_hold_seconds=0):
             text = _("the hold after the last failover on silence was cleared")
             Event.objects.create(vault=locked, epoch=locked.epoch, text=text, actor=_name(actor))
+            audit.record(locked, text, {"silence_hold_seconds": (locked.silence_hold_seconds, 0)}, actor=actor)
 
 
 def finish_operation(operation_id: str, state: OperationState, result: dict[str, Any]) -> bool:
@@ -314,14 +323,32 @@ def _lock(vault_id: str) -> Vault:
     return Vault.objects.select_for_update().get(pk=vault_id)
 
 
-def _set_service(service: AppService, actor: Any, text: str, **changes: Any) -> None:
+def _set_service(service: AppService, actor: Any, text: str, *, reason: str = "", **changes: Any) -> None:
     with transaction.atomic():
+        before = AppService.objects.select_for_update().get(pk=service.pk)
         AppService.objects.filter(pk=service.pk).update(**changes)
         Event.objects.create(text=text, actor=_name(actor))
+        shown = {name: (getattr(before, name), value) for name, value in changes.items() if name not in _WHO_AND_WHEN}
+        audit.record(before, text, shown, actor=actor, reason=reason)
 
 
-def _event(vault: Vault, node: VaultNode, actor: Any, text: str) -> None:
-    Event.objects.create(vault=vault, node_name=node.hostname, epoch=vault.epoch, text=text, actor=_name(actor))
+_WHO_AND_WHEN = ("changed_at", "changed_by")
+
+
+def _event(
+    vault: Vault,
+    node: VaultNode,
+    actor: Any,
+    text: str,
+    changes: Mapping[str, tuple[Any, Any]] | None = None,
+    *,
+    reason: str = "",
+    action: int = LogEntry.Action.UPDATE,
+) -> None:
+    """The event for everybody, and the entry of the audit log. changes: field → (before, after)."""
+    said = f"{text}: {reason[:500]}" if reason else text
+    Event.objects.create(vault=vault, node_name=node.hostname, epoch=vault.epoch, text=said, actor=_name(actor))
+    audit.record(node, text, changes or {}, actor=actor, reason=reason, action=action)
 
 
 def _name(actor: Any) -> str:

@@ -115,7 +115,7 @@ def test_a_vault_has_one_open_resynchronization_at_most(vault: Vault) -> None:
     ("changes", "constraint"),
     [
         ({"trigger_interval": 0.1}, "service_interval_in_range"),
-        ({"trigger_interval": 61}, "service_interval_in_range"),
+        ({"trigger_interval": 86401}, "service_interval_in_range"),
         ({"desired_state": "paused"}, "service_state_known"),
     ],
 )

@@ -99,7 +99,7 @@ class TestWishes:
     def test_run_now_on_a_stopped_service_says_to_start_it(self, admin: Client, service: AppService) -> None:
         text = admin.post(f"{SERVICES}{service.pk}/run/").content.decode()
         assert "is stopped: start it first, then run it." in text
-        assert AppService.objects.get().run_requested_at is None
+        assert AppService.objects.get(name="SystemHighAvailabilityService").run_requested_at is None
 
     def test_looking_changes_nothing(self, admin: Client, plain: Client, pair: Pair, service: AppService) -> None:
         def everything() -> list[Any]:

@@ -297,7 +297,7 @@ class TestMarkup:
         )  # fmt: skip
         client = admin if partial else plain
         dialogs = [f"{VAULT}{pair[1].pk}/{name}/" for name in ("change", "delete", "resynchronize", "switchover")]
-        setting = f"{SERVICES}{AppService.objects.get().pk}/setting/"
+        setting = f"{SERVICES}{AppService.objects.get(name='SystemHighAvailabilityService').pk}/setting/"
         for address in (*SCREENS, *dialogs, setting):
             text = shown(client, address)
             assert "<img" not in text, address

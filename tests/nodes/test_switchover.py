@@ -212,7 +212,7 @@ class TestTheDialog:
             assert (response.status_code, response["Location"]) == (302, VAULT)
         operation = Operation.objects.get()
         assert (operation.node, operation.requested_by) == (pair[1], administrator)
-        assert operation.arguments == {"reason": "kernel update"}
+        assert operation.reason == "kernel update"
 
     def test_a_refusal_takes_the_place_of_the_question(
         self, admin: Client, pair: Pair, lead: Callable[..., None]

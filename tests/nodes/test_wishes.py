@@ -130,9 +130,9 @@ class TestTakingOut:
 class TestServices:
     def test_start_and_stop_are_wishes_that_name_who_wished(self, service: AppService, administrator: User) -> None:
         wishes.start_service(service, administrator)
-        assert AppService.objects.get().desired_state == DesiredState.STARTED
+        assert AppService.objects.get(name="SystemHighAvailabilityService").desired_state == DesiredState.STARTED
         wishes.stop_service(service, administrator)
-        assert AppService.objects.get().desired_state == DesiredState.STOPPED
+        assert AppService.objects.get(name="SystemHighAvailabilityService").desired_state == DesiredState.STOPPED
         assert [e.text.split(": ")[1] for e in Event.objects.order_by("pk")] == ["start requested", "stop requested"]
         assert {e.actor for e in Event.objects.all()} == {administrator.username}
 
@@ -150,7 +150,7 @@ class TestServices:
         wishes.start_service(service, None)
         service.refresh_from_db()
         assert wishes.run_service_now(service, None) is None
-        assert AppService.objects.get().run_requested_at is not None
+        assert AppService.objects.get(name="SystemHighAvailabilityService").run_requested_at is not None
 
 
 class TestResynchronizing:
