@@ -15,9 +15,11 @@ from replication.stores import wishes
 
 from .guards import fences_of, hold_of
 from .live import LiveScreen, Snapshot
+from .safety import safety_of
+from .operation_shown import KINDS_SHOWN, is_news, operation_shown
 from .vault_actions import RowActions
 from .vault_add import AddNode
-from .vault_rows import EVENTS_SHOWN, KINDS_SHOWN, is_news, operation_shown, rows_of, safety_of
+from .vault_rows import EVENTS_SHOWN, rows_of
 from .watch import Watch, lease_annotations
 
 
