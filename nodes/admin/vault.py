@@ -15,8 +15,8 @@ from replication.stores import wishes
 
 from .guards import fences_of, hold_of
 from .live import LiveScreen, Snapshot
-from .safety import safety_of
 from .operation_shown import KINDS_SHOWN, is_news, operation_shown
+from .safety import safety_of
 from .vault_actions import RowActions
 from .vault_add import AddNode
 from .vault_rows import EVENTS_SHOWN, rows_of

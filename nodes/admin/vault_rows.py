@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from django.utils.translation import gettext as _
-
 from nodes.choices import STATUS_LEVELS, status_label
 from nodes.models import Vault, VaultNode
 from replication.core.roles import NodeStatus, SystemRole
