@@ -124,10 +124,10 @@ class Controller:
         self.processes["redis"] = process
         wait_for(lambda: _accepts(path), READY_SECONDS, "Redis accepts connections")
 
-    def web(self) -> str:
+    def web(self, workers: int = 1) -> str:
         """Start gunicorn; returns the address of the console."""
         self.start(
-            "web", sys.executable, "-m", "gunicorn", "sectona_ha.wsgi", "-k", "gthread", "-w", "1", "--threads", "8",
+            "web", sys.executable, "-m", "gunicorn", "sectona_ha.wsgi", "-k", "gthread", "-w", str(workers), "--threads", "8",
             "--no-control-socket", "-b", f"127.0.0.1:{self.port}",
         )  # fmt: skip
         wait_for(self._answers, READY_SECONDS, lambda: f"the console answers\n{self.log('web')}")

@@ -80,7 +80,7 @@ class VaultNodeAdmin(AddNode, RowActions, LiveScreen):
             watch.facts, safety, fences and fences.facts, hold, tuple(row.facts for row in rows), vault.last_event,
             vault.operation_id, operation,
         )  # fmt: skip
-        ages: dict[str, float | None] = {f"node:{row.node.pk}": watch.answer_age(row.node.pk) for row in rows}
+        ages: dict[str, float | None] = {row.age_key: watch.answer_age(row.node.pk) for row in rows}
         ages["lease"] = watch.lease_age
         may = {
             name: request.user.has_perm(f"nodes.{name}_vaultnode")

@@ -23,6 +23,8 @@ class Row:
     known: bool
     last_seen: str
     """The status it had when somebody still looked; "" while somebody does, or when it never had one."""
+    age_key: str = ""
+    """Of its last answer among the ages of this very list: short, for they travel in a header with every poll."""
     refused: RefusedWish | None = field(default=None)
     """Why Re-synchronize Master is not possible now; filled in for a full answer only."""
     not_master: RefusedWish | None = field(default=None)
@@ -71,4 +73,7 @@ def rows_of(vault: Vault, nodes: list[VaultNode], watch: Watch) -> list[Row]:
                 else str(status_label(status, node.status_detail)),
             )
         )
-    return sorted(rows, key=lambda row: (not row.is_primary, row.node.ordinal))
+    rows.sort(key=lambda row: (not row.is_primary, row.node.ordinal))
+    for number, row in enumerate(rows):
+        row.age_key = f"n{number}"
+    return rows
