@@ -7,6 +7,7 @@ from .lease import ServiceLease
 from .log import LogLine
 from .node import VaultNode
 from .operation import Operation
+from .role import RoleGrant
 from .service import AppService
 from .vault import Vault
 from .worker import ServiceWorker
@@ -18,6 +19,7 @@ __all__ = [
     "LagSample",
     "LogLine",
     "Operation",
+    "RoleGrant",
     "ServiceLease",
     "ServiceWorker",
     "Vault",

@@ -45,7 +45,10 @@ class Vault(models.Model):
         verbose_name = _("vault")
         verbose_name_plural = _("vaults")
         ordering = ["name"]
-        permissions = [("pause_vault", "Can pause and resume automatic failover")]
+        permissions = [
+            ("pause_vault", "Can pause and resume automatic failover"),
+            ("clear_hold_vault", "Can clear the hold after a failover on silence"),
+        ]
         constraints = [
             models.CheckConstraint(
                 name="vault_promotable_is_not_primary",
