@@ -28,6 +28,8 @@ COPY nodes nodes
 COPY replication replication
 COPY templates templates
 COPY static static
+# The help pages of the console; .dockerignore leaves the other docs out.
+COPY docs docs
 ENV PATH=/opt/vault-ha/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     DJANGO_SETTINGS_MODULE=sectona_ha.settings VAULT_HA_VAR=/var/lib/vault-ha VAULT_HA_STATIC_ROOT=/app/staticfiles
 # The key is only needed because Django reads its settings; nothing signed with it remains.
