@@ -14,6 +14,8 @@ class Event(models.Model):
     node_name = models.CharField(_("node"), max_length=253, default="", blank=True)
     epoch = models.PositiveBigIntegerField(_("epoch"), default=0)
     rule = models.CharField(_("rule"), max_length=20, default="", blank=True)
+    # Rule of the diagnosis at that moment; "" for what a person did.
+    diagnosis = models.CharField(_("diagnosis"), max_length=20, default="", blank=True)
     level = models.CharField(_("level"), max_length=10, choices=EventLevel, default=EventLevel.INFO)
     text = models.CharField(_("what happened"), max_length=1000)
     evidence = models.JSONField(default=dict, blank=True)
@@ -25,6 +27,12 @@ class Event(models.Model):
         verbose_name = _("event")
         verbose_name_plural = _("events")
         ordering = ["-at", "-pk"]
+        # What the Events screen filters by, each in the order in which it pages. There may be a million of them.
+        indexes = [
+            models.Index(fields=["node_name", "-at"], name="event_node_at"),
+            models.Index(fields=["rule", "-at"], name="event_rule_at"),
+            models.Index(fields=["level", "-at"], name="event_level_at"),
+        ]
         constraints = [models.CheckConstraint(name="event_level_known", condition=Q(level__in=EventLevel.values))]
 
     def __str__(self) -> str:

@@ -24,8 +24,13 @@ class EventStore:
     async def record(
         self, *, vault: str, node: str, epoch: int, rule: str, text: str, level: str, evidence: Mapping[str, Any]
     ) -> None:
-        """Write the log line, then the row: better twice than not at all. One that cannot be written is logged and lost."""
+        """Write the log line, then the row: better twice than not at all. One that cannot be written is logged and lost.
+
+        `evidence["operation"]` and the rule of `evidence["seen"]["diagnosis"]` have columns of their own, to search by.
+        """
         log.log(LEVELS[level], "epoch %s, %s %s: %s %s", epoch, rule, node, text, json.dumps(evidence, default=str))
+
+        kept = json.loads(json.dumps(evidence, default=str))
 
         def write() -> None:
             Event.objects.create(
@@ -35,7 +40,9 @@ class EventStore:
                 rule=rule,
                 text=text[:1000],
                 level=level,
-                evidence=json.loads(json.dumps(evidence, default=str)),
+                evidence=kept,
+                operation=str(kept.get("operation", ""))[:32],
+                diagnosis=_diagnosis(kept)[:20],
             )
 
         try:
@@ -46,3 +53,10 @@ class EventStore:
                 await self._thread.run(write)
         except Error:
             log.exception("the event above could not be written")
+
+
+def _diagnosis(evidence: Mapping[str, Any]) -> str:
+    """Rule id of what was wrong with the primary; "" when nobody looked."""
+    seen = evidence.get("seen")
+    found = seen.get("diagnosis") if isinstance(seen, dict) else None
+    return str(found.get("rule", "")) if isinstance(found, dict) else ""

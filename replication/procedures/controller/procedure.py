@@ -12,6 +12,7 @@ from typing import Any
 from replication.core import limits
 from replication.core.commands import Answer, Command, ReplicationAccount, Verb, account_name
 from replication.core.errors import ClaimLost, ReplicationError
+from replication.core.evidence import evidence_of
 from replication.core.ports import Agents, Clock, Inventory, Journal, Operations, Topologies
 from replication.core.report import NodeReport
 from replication.core.view import NodeView, Topology, VaultView
@@ -41,13 +42,15 @@ class Procedure:
     rule: str
     says: str
     row: Topology = field(init=False)
+    decided_on: VaultView = field(init=False)
+    """The view as it was when this was decided; `view` is refreshed on the way."""
     steps: dict[str, float] = field(init=False, default_factory=dict)
     forgotten: set[str] = field(init=False, default_factory=set)
     outcome: str = field(init=False, default="")
     """The text of its last event: what it came to, for whoever reads the operation."""
 
     def __post_init__(self) -> None:
-        self.row = self.view.topology
+        self.row, self.decided_on = self.view.topology, self.view
         self._began = self.world.clock.monotonic()
 
     def node(self, id: str) -> NodeView:
@@ -129,6 +132,7 @@ class Procedure:
     async def event(self, text: str, *, node: str = "", level: str = "info", **evidence: Any) -> None:
         seen = self.view.node(node)
         self.outcome = text
+        told = {"why": self.says, "steps_ms": self.steps, "operation": self.operation}
         await self.world.journal.record(
             vault=self.row.vault,
             node=seen.hostname if seen is not None else "",
@@ -136,7 +140,7 @@ class Procedure:
             rule=self.rule,
             text=text,
             level=level,
-            evidence={"why": self.says, "steps_ms": self.steps, "operation": self.operation, **evidence},
+            evidence={**told, "seen": evidence_of(self.decided_on, node), **evidence},
         )
 
     async def mark(self, id: str, **notes: Any) -> None:
