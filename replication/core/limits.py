@@ -16,6 +16,15 @@ HOUSEKEEPING_INTERVAL: Final = timedelta(minutes=1)
 HOUSEKEEPING_INTERVAL_MIN: Final = timedelta(seconds=10)
 HOUSEKEEPING_INTERVAL_MAX: Final = timedelta(days=1)
 """Pace of the housekeeping: what is older than its retention goes in small batches."""
+HOUSEKEEPING_LEASE: Final = timedelta(seconds=12)
+HOUSEKEEPING_RENEWAL: Final = timedelta(seconds=2)
+"""Its leader's lease, and how often that is renewed; shorter than LEASE_SILENCE, or its light would flicker."""
+WORKER_HEARTBEAT: Final = timedelta(seconds=5)
+"""How often a service worker, leading or standing by, says that it is there."""
+WORKER_SILENCE: Final = timedelta(seconds=16)
+"""A worker that has said nothing for this long, three times running, counts as no standby."""
+WORKER_FORGOTTEN: Final = timedelta(minutes=10)
+"""When the row of a worker that died is thrown away."""
 LAG_SAMPLE: Final = timedelta(seconds=5)
 """How often the leader writes down how far each fallback is behind."""
 SILENCE_LIMIT: Final = timedelta(seconds=1.5)

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from nodes.models.service import SERVICE_NAME
 from replication.client import AgentClient, PortWitness
+from replication.core import limits
 from replication.procedures.controller.heartbeat import Heartbeat
 from replication.procedures.controller.procedure import World
 from replication.stores.applications import OwnAddresses, note_application
@@ -24,14 +25,16 @@ from replication.stores.highwater import HighWater
 from replication.stores.inventory import InventoryStore
 from replication.stores.leases import Holder, RenewingLease
 from replication.stores.operations import OperationStore
+from replication.stores.servicelog import ServiceLog
 from replication.stores.threads import DatabaseThread
 from replication.stores.topology import TopologyStore, remember_epochs
+from replication.stores.workers import forget_worker, note_worker
 
 log = logging.getLogger(__name__)
 LOOK = 0.05
 """Seconds between two looks at the lease, the parent process and the stop signal."""
-APPLICATION_EVERY = 5.0
-"""Seconds between two heartbeats of this host in High Availability → Application."""
+SIGN_OF_LIFE_EVERY = limits.WORKER_HEARTBEAT.total_seconds()
+"""Seconds between two heartbeats of this host in High Availability → Application, and of this worker in App Services."""
 
 
 class MonotonicClock:
@@ -58,6 +61,7 @@ class ServiceProcess:
         self.heartbeat: Heartbeat | None = None
         self._task: asyncio.Task[None] | None = None
         holder = Holder(new_id(), settings.HOST_NAME, f"{slot} (pid {os.getpid()})")
+        self.log = ServiceLog(SERVICE_NAME, holder)
         self._shown: dict[str, Any] = {}
         self.lease = RenewingLease(SERVICE_NAME, holder, lambda: self._shown, lambda: remember_epochs(self.marks))
         self.notes = DatabaseThread("notes")
@@ -69,6 +73,7 @@ class ServiceProcess:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
+        self.log.start()
         self.lease.start()
         registering = asyncio.ensure_future(self._register())
         try:
@@ -89,8 +94,10 @@ class ServiceProcess:
         finally:
             registering.cancel()
             await loop.run_in_executor(None, self.lease.stop)
+            await forget_worker(self.notes, self.lease.holder)
             for thread in (self.topologies, self.reads, self.notes):
                 thread.close()
+            await loop.run_in_executor(None, self.log.stop)
 
     async def _follow_lease(self, world: World) -> None:
         if self.lease.held and self.heartbeat is None:
@@ -122,7 +129,8 @@ class ServiceProcess:
         addresses = OwnAddresses(settings.HOST_NAME)
         while True:
             await note_application(self.notes, addresses)
-            await asyncio.sleep(APPLICATION_EVERY)
+            await note_worker(self.notes, SERVICE_NAME, self.lease.holder)
+            await asyncio.sleep(SIGN_OF_LIFE_EVERY)
 
 
 async def _main(slot: str) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.db import Error, connection
 from django.db.models import Case, F, Q, When
@@ -23,6 +23,20 @@ from .threads import lose_patience
 
 log = logging.getLogger(__name__)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a lease lasts, how often its holder renews it, and how often others try to take it."""
+
+    ttl: timedelta
+    renewal: timedelta
+    retry: timedelta
+
+
+LEADER: Final = Pace(limits.LEADER_LEASE, limits.LEADER_RENEWAL, timedelta(seconds=0.2))
+HOUSEKEEPING: Final = Pace(limits.HOUSEKEEPING_LEASE, limits.HOUSEKEEPING_RENEWAL, limits.HOUSEKEEPING_RENEWAL)
+"""Nobody waits for it, so it disturbs the metadata database less."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +81,12 @@ class RenewingLease(threading.Thread):
         holder: Holder,
         shown: Callable[[], Mapping[str, Any]] = dict,
         standing_by: Callable[[], None] = lambda: None,
+        pace: Pace = LEADER,
     ) -> None:
         """standing_by: called on this thread after every try in which somebody else led; may raise django.db.Error."""
         super().__init__(name="lease", daemon=True)
         self.lease_name, self.holder, self.shown, self.standing_by = name, holder, shown, standing_by
+        self.pace = pace
         self.term = 0
         self._valid_until = 0.0
         self._stop_now = threading.Event()
@@ -86,7 +102,7 @@ class RenewingLease(threading.Thread):
 
     def run(self) -> None:
         lose_patience()
-        while not self._stop_now.wait(limits.LEADER_RENEWAL.total_seconds() if self._renew() else 0.2):
+        while not self._stop_now.wait((self.pace.renewal if self._renew() else self.pace.retry).total_seconds()):
             pass
         self._valid_until = 0.0
         try:
@@ -98,7 +114,7 @@ class RenewingLease(threading.Thread):
     def _renew(self) -> bool:
         asked = time.monotonic()
         try:
-            term = acquire(self.lease_name, self.holder, **self.shown())
+            term = acquire(self.lease_name, self.holder, ttl=self.pace.ttl, **self.shown())
             if term is None:
                 self._valid_until = 0.0
                 self.standing_by()
@@ -111,7 +127,7 @@ class RenewingLease(threading.Thread):
         if term != self.term:
             log.info("leading %s, term %s", self.lease_name, term)
         self.term = term
-        self._valid_until = asked + (limits.LEADER_LEASE - limits.LEADER_MARGIN).total_seconds()
+        self._valid_until = asked + (self.pace.ttl - limits.LEADER_MARGIN).total_seconds()
         return True
 
     def stop(self) -> None:
