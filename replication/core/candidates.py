@@ -23,6 +23,8 @@ def choose_candidate(view: VaultView) -> Candidate | Refusal:
     Only the published acker may be promoted without a person: it alone is known to hold every acknowledged write.
     """
     row = view.topology
+    if view.paused:  # the choice alone: going solo, a switchover by hand and the end of what was begun go on
+        return Refusal("C05", f"automatic failover is paused {view.paused}")
     if not row.promotable:
         return Refusal("C10", "the vault is solo: no fallback is known to hold every acknowledged write")
     acker = view.node(row.promotable)

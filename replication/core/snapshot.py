@@ -18,7 +18,11 @@ class VaultConfig:
     nodes: tuple[NodeView, ...] = ()
     silence_hold: timedelta = timedelta()
     """Left of the time for which a failover on silence is held back, as of this reading."""
+    paused: str = ""
+    """Until when, by whom and why automatic failover is paused, as of this reading; "" when it is not."""
     switchover: SwitchoverWish | None = None
+    failovers: tuple[float, ...] = ()
+    """Seconds from the decision to the open new primary of the last failovers, the newest first; as of a minute ago."""
 
     @property
     def work_is_waiting(self) -> bool:
@@ -83,6 +87,7 @@ def view_of(
         acker_missing_for=acker_missing_for,
         high_water=high_water,
         silence_hold=config.silence_hold,
+        paused=config.paused,
         switchover=config.switchover,
         thresholds=Thresholds(silence=max(limits.SILENCE_LIMIT, 3 * snapshot.interval)),
     )

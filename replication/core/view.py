@@ -144,6 +144,8 @@ class VaultView:
     """Highest epoch of this vault that this controller host has read or written, kept outside the metadata database."""
     silence_hold: timedelta = timedelta()
     """How much longer a failover that is decided on silence is held back (anti-flapping)."""
+    paused: str = ""
+    """Until when, by whom and why automatic failover is paused, as the end of a sentence; "" when it is not."""
     switchover: SwitchoverWish | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
 

@@ -1,10 +1,11 @@
 """The inventory as the service sees it: models → core views, and the service's own notes back."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.db import Error
 from django.db.models import DateTimeField, Exists
@@ -16,6 +17,7 @@ from nodes.models import AppService, Event, Operation, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
 from replication.core import limits
 from replication.core.errors import ReplicationError
+from replication.core.foresight import RESTS_ON, Foresight
 from replication.core.roles import SystemRole
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig
 from replication.core.view import NodeView, SwitchoverWish
@@ -23,10 +25,13 @@ from replication.core.view import NodeView, SwitchoverWish
 from .highwater import HighWater
 from .leases import RenewingLease
 from .operations import end
+from .pausing import paused
 from .threads import DatabaseThread
 from .topology import led, topology_of
 
 log = logging.getLogger(__name__)
+FAILOVERS_EVERY: Final = timedelta(minutes=1)
+"""How often the durations of the last failovers are read; they only say how long the next one would take."""
 
 
 def node_view(node: VaultNode) -> NodeView:
@@ -61,6 +66,7 @@ def load_snapshot() -> Snapshot:
             stay_writable=v.stay_writable,
             nodes=tuple(nodes.get(v.pk, ())),
             silence_hold=hold_left(v, v.database_now),
+            paused=paused(v, v.database_now),
             switchover=wishes.get(v.pk),
         )
         for v in Vault.objects.annotate(database_now=Now(output_field=DateTimeField()))
@@ -71,9 +77,15 @@ def load_snapshot() -> Snapshot:
         vaults=vaults,
         running=service.desired_state == DesiredState.STARTED,
         noted_running=service.started_on is not None,
-        interval=timedelta(seconds=service.trigger_interval),
+        interval=_interval_of(service),
         run_wanted=service.run_requested_at is not None,
     )
+
+
+def _interval_of(service: AppService) -> timedelta:
+    """Whatever stands in the row: the column also holds the slower services' intervals, and a hello a day watches nobody."""
+    wanted = timedelta(seconds=service.trigger_interval)
+    return min(max(wanted, limits.HELLO_INTERVAL_MIN), limits.HELLO_INTERVAL_MAX)
 
 
 def _switchover_wishes() -> dict[str, SwitchoverWish]:
@@ -91,6 +103,17 @@ def expire_wishes() -> None:
     queued = Operation.objects.filter(kind=OperationKind.SWITCHOVER, state=OperationState.QUEUED)
     for wish in queued.filter(created_at__lte=too_old).values_list("pk", flat=True):
         end(wish, OperationState.FAILED, "it was not begun in time, so nothing was done", {})
+
+
+def failover_seconds() -> dict[str, tuple[float, ...]]:
+    """Vault id → seconds from the decision to the open new primary, of its last failovers that succeeded, the newest first."""
+    done = Operation.objects.filter(kind=OperationKind.FAILOVER, state=OperationState.SUCCEEDED)
+    found: dict[str, tuple[float, ...]] = {}
+    for vault, result in done.order_by("-finished_at").values_list("vault", "result")[:100]:
+        opened = [ms for step, ms in (result.get("steps_ms") or {}).items() if step.startswith("open ")]
+        if opened and len(found.get(vault, ())) < RESTS_ON:
+            found[vault] = (*found.get(vault, ()), opened[-1] / 1000)
+    return found
 
 
 def hold_left(vault: Vault, now: datetime) -> timedelta:
@@ -115,6 +138,8 @@ class InventoryStore:
     def __init__(self, reads: DatabaseThread, notes: DatabaseThread, marks: HighWater, lease: RenewingLease) -> None:
         self._reads, self._notes, self._marks, self._lease = reads, notes, marks, lease
         self._last = Snapshot()
+        self._failovers: dict[str, tuple[float, ...]] = {}
+        self._look_at_failovers = 0.0
 
     async def load(self) -> Snapshot:
         """The inventory now; the last one that could be read while the metadata database does not answer."""
@@ -130,7 +155,12 @@ class InventoryStore:
         snapshot = load_snapshot()
         for config in snapshot.vaults:
             self._marks.reach(config.topology.vault, config.topology.epoch)
-        return snapshot
+        now = time.monotonic()
+        if now >= self._look_at_failovers:
+            self._look_at_failovers = now + FAILOVERS_EVERY.total_seconds()
+            self._failovers = failover_seconds()
+        measured = (replace(v, failovers=self._failovers.get(v.topology.vault, ())) for v in snapshot.vaults)
+        return replace(snapshot, vaults=tuple(measured))
 
     async def note_silence_failover(self, vault: str) -> None:
         def write() -> None:
@@ -169,9 +199,9 @@ class InventoryStore:
         if not written:
             raise ReplicationError("the note was not taken: this process no longer leads, or the node's row is gone")
 
-    async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow]) -> None:
+    async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow], if_lost: Foresight) -> None:
         def write() -> None:
-            Vault.objects.filter(pk=vault).update(reason=reason[:500])
+            Vault.objects.filter(pk=vault).update(reason=reason[:500], if_lost=if_lost.to_json())
             for id, row in rows.items():
                 VaultNode.objects.filter(pk=id).update(
                     status=row.status,

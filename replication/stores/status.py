@@ -13,6 +13,7 @@ from replication.core import limits
 from replication.core.roles import NodeStatus
 
 from .inventory import hold_left
+from .pausing import pause_of
 from .topology import topology_of
 
 
@@ -20,7 +21,8 @@ def vault_status(now: datetime | None = None) -> dict[str, Any]:
     """{"vaults": [...]}; what nobody looks at now is "Unknown". age_seconds: since the node's last answer, or None.
 
     operation: the open one, else the last one that ended; None when there was none. hold: None when a failover on silence is
-    not held back; `until` is None as long as the vault is not lossless. fences: of the current primary, None when not known.
+    not held back; `until` is None as long as the vault is not lossless. pause: None when automatic failover is not paused;
+    `until` is None for a pause that somebody has to end. fences: of the current primary, None when not known.
     """
     now = now or timezone.now()
     lease = ServiceLease.objects.filter(name=SERVICE_NAME).first()
@@ -43,6 +45,7 @@ def vault_status(now: datetime | None = None) -> dict[str, Any]:
                 "reason": _reason(vault, service, live=live),
                 "operation": _operation(vault),
                 "hold": _hold(vault, now),
+                "pause": _pause(vault, now),
                 "fences": _fences(vault, nodes) if watching else None,
                 "nodes": [_node(n, answers.get(n.pk), lease_age or 0.0, watching=watching) for n in nodes],
             }
@@ -82,6 +85,18 @@ def _hold(vault: Vault, now: datetime) -> dict[str, Any] | None:
     return {
         "seconds_left": round(left.total_seconds(), 1),
         "until": (now + left).isoformat() if running else None,
+    }
+
+
+def _pause(vault: Vault, now: datetime) -> dict[str, Any] | None:
+    pause = pause_of(vault, now)
+    if pause is None:
+        return None
+    return {
+        "since": pause.at.isoformat() if pause.at else None,
+        "until": pause.until.isoformat() if pause.until else None,
+        "by": pause.by,
+        "reason": pause.reason,
     }
 
 

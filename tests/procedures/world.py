@@ -13,6 +13,7 @@ from typing import Any
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
+from replication.core.foresight import Foresight
 from replication.core.plan import Action, plan
 from replication.core.ports import OperationEnd
 from replication.core.report import NodeReport
@@ -68,6 +69,7 @@ class Scene:
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.published: dict[str, NodeRow] = {}
         self.reason = ""
+        self.if_lost: Foresight | None = None
         self.running, self.noted_running, self.run_wanted = True, False, False
         self.stay_writable = True
         self.interval = limits.HELLO_INTERVAL
@@ -80,6 +82,7 @@ class Scene:
         self.marks = 0
         """The controller host's high-water mark."""
         self.silence_hold = timedelta()
+        self.paused = ""
         self.silence_failovers = 0
         self.switchover: SwitchoverWish | None = None
         self.operations: dict[str, list[str]] = {}
@@ -171,6 +174,7 @@ class Scene:
             stay_writable=self.stay_writable,
             high_water=self.marks,
             silence_hold=self.silence_hold,
+            paused=self.paused,
             switchover=self.switchover,
         )
 
@@ -300,6 +304,7 @@ class Controller:
             stay_writable=s.stay_writable,
             nodes=tuple(s.nodes.values()),
             silence_hold=s.silence_hold,
+            paused=s.paused,
             switchover=s.switchover,
         )
         s._stale = Snapshot(
@@ -312,8 +317,8 @@ class Controller:
         await asyncio.sleep(0)
         return s._stale
 
-    async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow]) -> None:
-        self.scene.published, self.scene.reason = dict(rows), reason
+    async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow], if_lost: Foresight) -> None:
+        self.scene.published, self.scene.reason, self.scene.if_lost = dict(rows), reason, if_lost
 
     async def note_service(self, *, started: bool, pass_done: bool) -> None:
         self.scene.noted_running = started

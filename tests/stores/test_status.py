@@ -52,6 +52,7 @@ def test_the_agreed_structure(vault: Vault) -> None:
         "reason": "every write is also on b",
         "operation": None,
         "hold": None,
+        "pause": None,
         "fences": {"armed": ["sigkill"], "not_armed": ["lease", "kernel-lease", "nftables-cut", "admin-port"]},
     }
     a, b = seen["nodes"]

@@ -33,6 +33,11 @@ class Command(BaseCommand):
             on = f" ({operation['node']})" if operation["node"] else ""
             said = f": {operation['message']}" if operation["message"] else ""
             self.stdout.write(f"  {operation['kind']}{on} {operation['state']}{said}")
+        if pause := vault["pause"]:
+            until = f"until {pause['until']}" if pause["until"] else "until somebody resumes it"
+            self.stdout.write(
+                f"  automatic failover is paused {until}, by {pause['by'] or 'the command line'}: {pause['reason']}"
+            )
         if hold := vault["hold"]:
             until = f"until {hold['until']}" if hold["until"] else "until it is lossless again, and for the time after"
             self.stdout.write(f"  a failover on silence is held back {until} ({hold['seconds_left']:g} s left)")
