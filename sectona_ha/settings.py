@@ -4,6 +4,7 @@ Every variable has a heading in docs/reference/settings.md (a test checks that).
 """
 
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -42,6 +43,7 @@ INSTALLED_APPS = [
     "django_rq",
     "csp",
     "auditlog",
+    "axes",
     "nodes",
     "replication",
 ]
@@ -59,6 +61,8 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "sectona_ha.middleware.AuditMiddleware",
+    # Last, as it asks for: turns a refused login into the page of sectona_ha/lockout.py.
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "sectona_ha.urls"
@@ -125,6 +129,7 @@ _REDIS = {
     "DEFAULT_TIMEOUT": 3600,
 }
 RQ_QUEUES = {"ops": _REDIS, "service": _REDIS}
+# The dashboard is registered by nodes/admin/rq_dashboard.py instead: the stock one is open to all staff.
 RQ_SHOW_ADMIN_LINK = False
 
 LANGUAGE_CODE = "en"
@@ -146,6 +151,20 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+# The first refuses who has failed too often, the second checks passwords and permissions.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# A username is locked for the address that failed, not everywhere: an attacker must not shut the administrator out.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = env.int("VAULT_HA_LOGIN_FAILURES", default=5)
+AXES_COOLOFF_TIME = timedelta(minutes=env.int("VAULT_HA_LOGIN_LOCK_MINUTES", default=15))
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_LOCKOUT_CALLABLE = "sectona_ha.lockout.locked_out"
+AXES_CLIENT_IP_CALLABLE = "sectona_ha.middleware.client_address"
+# The audit log has it all, with its own screen.
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
@@ -155,6 +174,8 @@ SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_HSTS_SECONDS = 0 if INSECURE_HTTP else 31536000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not INSECURE_HTTP
 BEHIND_PROXY = env.bool("VAULT_HA_BEHIND_PROXY", default=False)
+# How many proxies of ours a request passes: each appends one entry to X-Forwarded-For (sectona_ha/middleware.py).
+PROXIES = max(1, env.int("VAULT_HA_PROXIES", default=1))
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SESSION_COOKIE_AGE = 12 * 3600
 X_FRAME_OPTIONS = "DENY"
@@ -183,6 +204,8 @@ AUDITLOG_INCLUDE_TRACKING_MODELS = (
     },
     {"model": "auth.Group", "m2m_fields": ["permissions"]},
 )
+# The stock mask leaves the second half readable.
+AUDITLOG_MASK_CALLABLE = "replication.stores.audit.masked"
 
 # Seconds that the Add Node form waits for the check of the new node by an ops worker.
 PREFLIGHT_WAIT = 5
@@ -193,4 +216,6 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
+    # Each login is an entry of the audit log; here only what was refused.
+    "loggers": {"axes": {"level": "WARNING"}},
 }

@@ -1,19 +1,26 @@
 """The audit log: what a person changed, from where, before and after, and why. Written in the transaction of the change.
 
 django-auditlog holds the table, and writes users and groups by itself (sectona_ha/settings.py). Wishes change rows by UPDATE,
-which it does not see, so they say what they did here. Who and from where come from the request (its middleware), or from
-`command_line`.
+which it does not see, so they say what they did here. Who and from where come from the request (its middleware); what is
+written outside of one was done on the command line, whoever wrote the entry.
 """
 
 import contextlib
-import getpass
+import os
+import pwd
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Final
 
 from auditlog.models import LogEntry
 from django.db import models
+from django.db.models.signals import pre_save
 
-COMMAND_LINE = "command line"
+COMMAND_LINE: Final = "command line"
+MASK: Final = "•••••"
+_SECRETS: Final = ("password", "passwd", "secret", "token", "private_key", "credential")
 
 
 def record(
@@ -29,37 +36,78 @@ def record(
 
     changes: field → (before, after). actor: a user, or None for the one of the request. reason: in the person's own words.
     """
-    written = {name: [_text(before), _text(after)] for name, (before, after) in changes.items()}
+    written = {name: [_text(name, before), _text(name, after)] for name, (before, after) in changes.items()}
     LogEntry.objects.log_create(
         instance,
         force_log=True,
         action=action,
         changes=written,
         actor=actor if actor is not None and actor.pk else None,
-        additional_data={"what": what, **({"reason": reason} if reason else {}), **_via()},
+        additional_data={"what": what, **({"reason": reason} if reason else {})},
     )
 
 
+def is_secret(name: str) -> bool:
+    """Whether a field of this name holds what nobody may read in a log."""
+    return any(word in name.lower() for word in _SECRETS)
+
+
+def masked(value: Any) -> str:
+    """What is written in place of a secret: that it is there, nothing of it."""
+    return MASK if value else ""
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    return masked(value) if is_secret(name) else str(value)
+
+
+# --- from where
+
+_in_request: ContextVar[bool] = ContextVar("audit_in_request", default=False)
 _command: dict[str, str] = {}
 
 
-def _via() -> dict[str, str]:
-    return dict(_command)
+@contextlib.contextmanager
+def web_request() -> Iterator[None]:
+    """Everything recorded inside was asked for in a browser."""
+    token = _in_request.set(True)
+    try:
+        yield
+    finally:
+        _in_request.reset(token)
 
 
 @contextlib.contextmanager
 def command_line(command: str) -> Iterator[None]:
     """Everything recorded inside was done by `manage.py command`, by this user of the operating system."""
-    try:
-        who = getpass.getuser()
-    except (KeyError, OSError):
-        who = "unknown"
-    _command.update(via=f"{COMMAND_LINE}: {command}", system_user=who)
+    _command.update(via=f"{COMMAND_LINE}: {command}", system_user=system_user())
     try:
         yield
     finally:
         _command.clear()
 
 
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
+def system_user() -> str:
+    """Who runs this program, as the system knows him, not as the environment says; with sudo also who he was before."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"uid {os.getuid()}"
+    before = os.environ.get("SUDO_USER", "")[:80]
+    return f"{name} (sudo by {before})" if before and before != name else name
+
+
+def _fill_via(sender: Any, instance: Any, **_kwargs: Any) -> None:
+    """Also for entries that nobody here writes: `createsuperuser` and `changepassword` change users like any form does."""
+    if _in_request.get() or not instance._state.adding:
+        return
+    program = Path(sys.argv[0]).name
+    command = " ".join(sys.argv[1:2]) if program == "manage.py" else program
+    via = _command or {"via": f"{COMMAND_LINE}: {command}", "system_user": system_user()}
+    instance.additional_data = {**(instance.additional_data or {}), **via}
+
+
+def connect() -> None:
+    pre_save.connect(_fill_via, sender=LogEntry, dispatch_uid="replication.audit")
