@@ -33,17 +33,8 @@ class VaultNodeAdmin(AddNode, RowActions, LiveScreen):
     live_template = "nodes/vault_live.html"
 
     def get_urls(self) -> list[URLPattern]:
-        wrap = self.admin_site.admin_view
-        views = (
-            ("change", self.update), ("delete", self.delete), ("resynchronize", self.resynchronize),
-            ("switchover", self.switchover),
-        )  # fmt: skip
-        return [
-            path("", wrap(self.changelist_view), name="nodes_vaultnode_changelist"),
-            path("add/", wrap(self.add), name="nodes_vaultnode_add"),
-            path("hold/clear/", wrap(self.clear_hold), name="nodes_vaultnode_clear_hold"),
-            *(path(f"<str:pk>/{name}/", wrap(view), name=f"nodes_vaultnode_{name}") for name, view in views),
-        ]
+        screen = path("", self.admin_site.admin_view(self.changelist_view), name="nodes_vaultnode_changelist")
+        return [screen, *self.popup_urls()]
 
     # --- the screen
 

@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern
 from django.utils.translation import gettext as _
 
 from nodes.choices import OperationKind
@@ -15,6 +16,19 @@ from .vault_popup import VaultPopups
 
 
 class RowActions(VaultPopups):
+    def popup_urls(self) -> list[URLPattern]:
+        rows = (
+            ("change", self.update),
+            ("delete", self.delete),
+            ("resynchronize", self.resynchronize),
+            ("switchover", self.switchover),
+        )
+        return [
+            self._popup("hold/clear/", self.clear_hold, "clear_hold"),
+            *super().popup_urls(),
+            *(self._popup(f"<str:pk>/{name}/", view, name) for name, view in rows),
+        ]
+
     def update(self, request: HttpRequest, pk: str) -> HttpResponse:
         self._need(request, "change")
         node = self._node(pk)

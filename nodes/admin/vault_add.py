@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern
 from django.utils.translation import gettext as _
 
 from nodes.forms import AddNodeForm
@@ -13,6 +14,9 @@ from .vault_popup import VaultPopups
 
 
 class AddNode(VaultPopups):
+    def popup_urls(self) -> list[URLPattern]:
+        return [self._popup("add/", self.add, "add"), *super().popup_urls()]
+
     def add(self, request: HttpRequest) -> HttpResponse:
         """Nothing is saved before the host itself was asked."""
         self._need(request, "add")

@@ -1,15 +1,26 @@
 """What every popup of the Vault screen shares."""
 
+from collections.abc import Callable
+
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 
 from nodes.models import VaultNode
 
 
 class VaultPopups(admin.ModelAdmin):
+    """Each part of the screen brings its popups and their addresses: see `popup_urls`."""
+
+    def popup_urls(self) -> list[URLPattern]:
+        """Fixed addresses before those with a node's id in them, which would match them too."""
+        return []
+
+    def _popup(self, address: str, view: Callable[..., HttpResponse], name: str) -> URLPattern:
+        return path(address, self.admin_site.admin_view(view), name=f"nodes_vaultnode_{name}")
+
     def _back(self) -> str:
         return reverse("admin:nodes_vaultnode_changelist")
 
