@@ -88,7 +88,16 @@ DRAIN_DEADLINE: Final = timedelta(seconds=60)
 START_DEADLINE: Final = timedelta(seconds=60)
 PROOF_DEADLINE: Final = timedelta(seconds=2)
 """How long a new acker may take to prove that it has everything, while commits already wait for it."""
-PREFLIGHT_DEADLINE: Final = timedelta(seconds=5)
+PREFLIGHT_DEADLINE: Final = timedelta(seconds=4)
+"""The check of a new host has ended by then, whatever hangs; the form waits a second longer (PREFLIGHT_WAIT)."""
+PROBE_DEADLINE: Final = timedelta(seconds=1)
+"""How long an agent that was asked to look around waits for each connection, and for the size of its data."""
+CLOCK_APART: Final = timedelta(seconds=2)
+"""Two clocks that differ by more than this are warned about."""
+CLOCK_APART_MAX: Final = timedelta(days=1)
+"""By so much certificates are dated back: between clocks further apart a new one does not count yet."""
+CERTIFICATE_SOON: Final = timedelta(days=30)
+"""A certificate that ends within this time is warned about."""
 
 OPERATION_DEADLINE: Final = timedelta(minutes=5)
 """An operation of the service that has not ended by then has failed; what is still needed is a new one."""
