@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from .commands import Answer, Command, Verb
+from .foresight import Foresight
 from .report import NodeReport
 from .roles import Witness
 from .snapshot import NodeRow, Snapshot
@@ -94,7 +95,7 @@ class Inventory(Protocol):
         """Everything the service acts on, as of now."""
         ...
 
-    async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow]) -> None:
+    async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow], if_lost: Foresight) -> None:
         """Write the live state of a vault; called only when it changed. `rows` by node id."""
         ...
 

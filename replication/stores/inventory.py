@@ -110,8 +110,9 @@ def failover_seconds() -> dict[str, tuple[float, ...]]:
     done = Operation.objects.filter(kind=OperationKind.FAILOVER, state=OperationState.SUCCEEDED)
     found: dict[str, tuple[float, ...]] = {}
     for vault, result in done.order_by("-finished_at").values_list("vault", "result")[:100]:
-        opened = [ms for step, ms in (result.get("steps_ms") or {}).items() if step.startswith("open ")]
-        if opened and len(found.get(vault, ())) < RESTS_ON:
+        steps = result.get("steps_ms") if isinstance(result, dict) else None
+        opened = [ms for step, ms in steps.items() if step.startswith("open ")] if isinstance(steps, dict) else []
+        if opened and isinstance(opened[-1], int | float) and len(found.get(vault, ())) < RESTS_ON:
             found[vault] = (*found.get(vault, ()), opened[-1] / 1000)
     return found
 

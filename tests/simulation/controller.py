@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
+from replication.core.foresight import Foresight
 from replication.core.ports import OperationEnd
 from replication.core.report import NodeReport
 from replication.core.roles import Witness
@@ -300,7 +301,7 @@ class Process:
             self.host.mark = max(self.host.mark, config.topology.epoch)
         return self._last
 
-    async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow]) -> None:
+    async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow], if_lost: Foresight) -> None:
         pass
 
     async def note_service(self, *, started: bool, pass_done: bool) -> None:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from replication.core import limits
 from replication.core.diagnosis import BY_SILENCE, acker_dead, acker_missing, diagnose, in_doubt
 from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
+from replication.core.foresight import Foresight, foresee
 from replication.core.plan import Action, ActionKind, plan
 from replication.core.ports import Leadership, Witnesses
 from replication.core.roles import OrderKind
@@ -94,7 +95,7 @@ class VaultWatch:
         self.ledger.take_over(row.intent.operation if row.intent is not None else "")
         self._not_before = 0.0
         """After a lost claim nothing is begun before this moment: the row has to be read again first."""
-        self._published: tuple[str, dict[str, NodeRow]] | None = None
+        self._published: tuple[str, dict[str, NodeRow], Foresight] | None = None
         self._ticker = asyncio.ensure_future(self._tick())
         self.update(config, snapshot, self.generation)
 
@@ -276,11 +277,12 @@ class VaultWatch:
             text = f"{action.kind.value} did not succeed: {says}"
             await procedure.event(text, node=action.node, level="warning", **evidence)
 
-    def rows(self) -> tuple[str, dict[str, NodeRow]]:
-        """Live columns of every node and the vault's reason, for the screen."""
+    def rows(self) -> tuple[str, dict[str, NodeRow], Foresight]:
+        """Live columns of every node, the vault's reason and what a loss would lead to, for the screen."""
         view = self.view()
         roles = current_roles(view)
-        return vault_reason(view), {n.id: _row(view, n, roles[n.id]) for n in view.nodes}
+        rows = {n.id: _row(view, n, roles[n.id]) for n in view.nodes}
+        return vault_reason(view), rows, foresee(view, self.config.failovers)
 
     async def publish(self) -> None:
         """Write the live state when it changed."""
