@@ -140,6 +140,10 @@ class Controller:
     def service(self, slot: str) -> "subprocess.Popen[bytes]":
         return self.start(f"service-{slot}", sys.executable, "manage.py", "runservice", "--slot", slot)
 
+    def housekeeping(self, slot: str = "a") -> "subprocess.Popen[bytes]":
+        arguments = ("runservice", "--service", "housekeeping", "--slot", slot)
+        return self.start(f"housekeeping-{slot}", sys.executable, "manage.py", *arguments)
+
     def ops(self) -> None:
         serializer = "rq.serializers.JSONSerializer"
         self.start("ops", sys.executable, "manage.py", "rqworker", "ops", "--serializer", serializer)
@@ -234,9 +238,9 @@ class Controller:
             " LEFT JOIN nodes_vaultnode p ON p.id = v.primary_id LEFT JOIN nodes_vaultnode a ON a.id = v.promotable_id"
         )[0]
 
-    def leader(self) -> dict[str, Any]:
+    def leader(self, service: str = "SystemHighAvailabilityService") -> dict[str, Any]:
         """The lease: holder, term, host, process."""
-        found = self.rows("SELECT holder, term, host, process FROM nodes_servicelease")
+        found = self.rows("SELECT holder, term, host, process FROM nodes_servicelease WHERE name = ?", service)
         return found[0] if found else {}
 
     def leader_pid(self) -> int:

@@ -8,6 +8,13 @@ def run_service(slot: str) -> None:
     run(slot)
 
 
+def run_housekeeping(slot: str) -> None:
+    """The long-lived job of a housekeeping worker."""
+    from .housekeeping import run
+
+    run(slot)
+
+
 def preflight(operation: str) -> None:
     """Check a node before it is added; the form waits for the row."""
     from .preflight_check import run

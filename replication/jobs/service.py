@@ -74,6 +74,7 @@ class ServiceProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         self.log.start()
+        log.info("worker %s of %s began", self.slot, settings.HOST_NAME)
         self.lease.start()
         registering = asyncio.ensure_future(self._register())
         try:
@@ -97,6 +98,7 @@ class ServiceProcess:
             await forget_worker(self.notes, self.lease.holder)
             for thread in (self.topologies, self.reads, self.notes):
                 thread.close()
+            log.info("worker %s of %s ended", self.slot, settings.HOST_NAME)
             await loop.run_in_executor(None, self.log.stop)
 
     async def _follow_lease(self, world: World) -> None:

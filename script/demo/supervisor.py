@@ -73,6 +73,12 @@ def programs(plan: Plan) -> list[Program]:
             )
             for slot in ("a", "b")
         ),
+        Program(
+            name="worker:housekeeping",
+            command=(*manage, "runservice", "--service", "housekeeping"),
+            priority=40,
+            stop_seconds=15,
+        ),
         Program(name="worker:ops", command=ops, priority=40, stop_seconds=10),
     ]
 
