@@ -23,6 +23,7 @@ from replication.stores.applications import OwnAddresses, note_application
 from replication.stores.events import EventStore
 from replication.stores.highwater import HighWater
 from replication.stores.inventory import InventoryStore
+from replication.stores.lag import note_lag
 from replication.stores.leases import Holder, RenewingLease
 from replication.stores.operations import OperationStore
 from replication.stores.servicelog import ServiceLog
@@ -58,6 +59,7 @@ class ServiceProcess:
         self.slot = slot
         self.parent = os.getppid()
         self.stopping = asyncio.Event()
+        self.resigning = False
         self.heartbeat: Heartbeat | None = None
         self._task: asyncio.Task[None] | None = None
         holder = Holder(new_id(), settings.HOST_NAME, f"{slot} (pid {os.getpid()})")
@@ -77,6 +79,7 @@ class ServiceProcess:
         log.info("worker %s of %s began", self.slot, settings.HOST_NAME)
         self.lease.start()
         registering = asyncio.ensure_future(self._register())
+        sampling = asyncio.ensure_future(self._sample_lag())
         try:
             async with AgentClient(settings.PKI_DIR) as agents:
                 world = World(
@@ -94,6 +97,7 @@ class ServiceProcess:
                 await self._put_down()
         finally:
             registering.cancel()
+            sampling.cancel()
             await loop.run_in_executor(None, self.lease.stop)
             await forget_worker(self.notes, self.lease.holder)
             for thread in (self.topologies, self.reads, self.notes):
@@ -102,6 +106,11 @@ class ServiceProcess:
             await loop.run_in_executor(None, self.log.stop)
 
     async def _follow_lease(self, world: World) -> None:
+        if self.resigning and self.lease.held:
+            log.warning("%s gives the leadership back: this host was made inactive", self.slot)
+            await self._put_down()
+            self.lease.give_back()
+        self.resigning = False
         if self.lease.held and self.heartbeat is None:
             log.info("%s leads", self.slot)
             self.heartbeat = Heartbeat(world, PortWitness(), self.lease, new_id)
@@ -112,7 +121,8 @@ class ServiceProcess:
         if self._task is not None and self._task.done():
             self._task.result()  # a fault of ours: let the process end with its traceback, the standby takes over
         if self.heartbeat is not None:
-            self._shown = {"answers": self.heartbeat.answers(), **self._last_pass(self.heartbeat)}
+            answers = {**self.heartbeat.answers(), **self.heartbeat.heard()}
+            self._shown = {"answers": answers, **self._last_pass(self.heartbeat)}
 
     @staticmethod
     def _last_pass(heartbeat: Heartbeat) -> dict[str, Any]:
@@ -127,10 +137,21 @@ class ServiceProcess:
         self.heartbeat = self._task = None
         self._shown = {}
 
+    async def _sample_lag(self) -> None:
+        while True:
+            await asyncio.sleep(limits.LAG_SAMPLE.total_seconds())
+            if self.heartbeat is None or not self.lease.held:
+                continue
+            try:
+                await note_lag(self.notes, self.heartbeat.lags())
+            except Exception:  # a fault of ours in a chart ends no service
+                log.exception("how far the fallbacks are behind could not be sampled")
+
     async def _register(self) -> None:
         addresses = OwnAddresses(settings.HOST_NAME)
         while True:
-            await note_application(self.notes, addresses)
+            # Without an answer of the database nothing changes.
+            self.resigning = await note_application(self.notes, addresses) is False
             await note_worker(self.notes, SERVICE_NAME, self.lease.holder)
             await asyncio.sleep(SIGN_OF_LIFE_EVERY)
 

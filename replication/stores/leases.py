@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.db import Error, connection
-from django.db.models import Case, F, Q, When
+from django.db.models import Case, Exists, F, Q, When
 from django.db.models.functions import Now
 
-from nodes.models import ServiceLease
+from nodes.models import ApplicationNode, ServiceLease
 from replication.core import limits
 
 from .threads import lose_patience
@@ -51,10 +51,14 @@ class Holder:
 def acquire(name: str, holder: Holder, *, ttl: timedelta = limits.LEADER_LEASE, **shown: Any) -> int | None:
     """Take or renew the lease in one statement. Returns the term, or None when somebody else holds it.
 
+    A host that was made inactive takes no lease. What it holds it renews until it gives it back by itself (jobs/service.py), so
+    that it puts down first what it has begun.
+
     `term` stands before `holder`: MySQL evaluates SET from left to right.
     """
     ServiceLease.objects.get_or_create(name=name, defaults={"expires_at": LONG_AGO})
-    mine_or_over = Q(holder=holder.id) | Q(expires_at__lt=Now())
+    inactive = Exists(ApplicationNode.objects.filter(hostname__iexact=holder.host, active=False))
+    mine_or_over = Q(holder=holder.id) | (Q(expires_at__lt=Now()) & ~inactive)
     taken = ServiceLease.objects.filter(mine_or_over, name=name).update(
         term=Case(When(holder=holder.id, then=F("term")), default=F("term") + 1),
         holder=holder.id,
@@ -90,10 +94,11 @@ class RenewingLease(threading.Thread):
         self.term = 0
         self._valid_until = 0.0
         self._stop_now = threading.Event()
+        self._giving_back = False
 
     @property
     def held(self) -> bool:
-        return time.monotonic() < self._valid_until
+        return not self._giving_back and time.monotonic() < self._valid_until
 
     @property
     def owner(self) -> str:
@@ -114,6 +119,10 @@ class RenewingLease(threading.Thread):
     def _renew(self) -> bool:
         asked = time.monotonic()
         try:
+            if self._giving_back:
+                release(self.lease_name, self.holder)
+                self._valid_until, self._giving_back = 0.0, False
+                return False
             term = acquire(self.lease_name, self.holder, ttl=self.pace.ttl, **self.shown())
             if term is None:
                 self._valid_until = 0.0
@@ -129,6 +138,10 @@ class RenewingLease(threading.Thread):
         self.term = term
         self._valid_until = asked + (self.pace.ttl - limits.LEADER_MARGIN).total_seconds()
         return True
+
+    def give_back(self) -> None:
+        """Hold it no more from now on, and release it at the next turn. Afterwards it competes again, like any other."""
+        self._giving_back = True
 
     def stop(self) -> None:
         """Release the lease and end the thread."""

@@ -9,9 +9,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from nodes.models import ServiceLease
+from nodes.models import ApplicationNode, ServiceLease
 from replication.core import limits
-from replication.stores.leases import LONG_AGO, RenewingLease, acquire, release
+from replication.stores.leases import LEADER, LONG_AGO, RenewingLease, acquire, release
 from tests.stores.conftest import LEASE, holder
 from tests.waiting import wait_for
 
@@ -153,3 +153,46 @@ def test_the_owner_of_epochs_differs_in_every_term(leases: Callable[[str], Renew
     one = leases("one")
     wait_for(lambda: one.held, GENEROUS)
     assert one.owner == "one:1"
+
+
+def inactive(host: str, *, active: bool = False) -> None:
+    ApplicationNode.objects.update_or_create(hostname=host, defaults={"active": active})
+
+
+def test_a_host_that_was_made_inactive_takes_no_lease_and_another_host_does() -> None:
+    inactive(ONE.host.upper())  # as an operator may have typed it
+    assert acquire(LEASE, ONE) is None
+    assert acquire(LEASE, TWO) == 1
+    expire()
+    assert acquire(LEASE, ONE) is None
+    inactive(ONE.host.upper(), active=True)
+    assert acquire(LEASE, ONE) == 2
+
+
+def test_a_leader_whose_host_was_made_inactive_renews_until_it_gives_the_lease_back() -> None:
+    assert acquire(LEASE, ONE) == 1
+    inactive(ONE.host)
+    assert acquire(LEASE, ONE) == 1
+    release(LEASE, ONE)
+    assert acquire(LEASE, ONE) is None
+
+
+def test_a_lease_that_is_given_back_goes_to_the_other_host_at_once_and_comes_back_when_active(
+    leases: Callable[[str], RenewingLease],
+) -> None:
+    one = leases("one")
+    wait_for(lambda: one.held, GENEROUS)
+    two = leases("two")
+    inactive(one.holder.host)
+    given_back = time.monotonic()
+    one.give_back()
+    assert not one.held
+    wait_for(lambda: two.held, GENEROUS)
+    took = time.monotonic() - given_back
+    # The holder's next turn, then the standby's; its lease would have lasted longer. 0.3: machines are busy.
+    assert took < (LEADER.renewal + LEADER.retry).total_seconds() + 0.3
+    two.stop()
+    assert not one.held  # still inactive
+    inactive(one.holder.host, active=True)
+    wait_for(lambda: one.held, GENEROUS)
+    assert one.term == 3
