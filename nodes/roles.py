@@ -19,6 +19,7 @@ class Role:
     permissions: tuple[str, ...]
 
 
+ADMINISTRATOR: Final = "Administrator"
 _VIEW: Final = (
     "nodes.view_vault",
     "nodes.view_vaultnode",
@@ -65,7 +66,7 @@ ROLES: Final = (
         (*_VIEW, *_OPERATE),
     ),
     Role(
-        "Administrator",
+        ADMINISTRATOR,
         _("also adds and removes hosts, changes settings and policy, manages users, reads the audit log"),
         (*_VIEW, *_OPERATE, *_ADMINISTER),
     ),

@@ -14,7 +14,7 @@ class AuditMiddleware(AuditlogMiddleware):
     """The stock one believes X-Forwarded-For from anybody; only a proxy of ours may say where a request comes from."""
 
     def __call__(self, request: HttpRequest) -> Any:
-        with audit.web_request():
+        with audit.web_request(request):
             return super().__call__(request)
 
     @staticmethod

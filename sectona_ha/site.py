@@ -2,9 +2,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admin import AdminSite
+from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
+
+from nodes.roles import ADMINISTRATOR, ROLES
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,18 @@ MENU = (
             (_("High Availability"), ((_("Vault"), "nodes.vaultnode"), (_("Application"), "nodes.applicationnode"))),
         ),
     ),
-    (_("Administration"), ((_("Access"), ((_("Users"), "auth.user"), (_("Groups"), "auth.group"))),)),
+    (
+        _("Administration"),
+        (
+            (_("Access"), ((_("Users"), "auth.user"), (_("Groups"), "auth.group"))),
+            (
+                _("Records"),
+                ((_("Audit log"), "auditlog.logentry"), (_("Work queues"), "django_rq.dashboard", "django_rq.admin")),
+            ),
+        ),
+    ),
 )
+"""(label, model) for who may view it; a third value names the permission where it is another one."""
 
 
 class ConsoleSite(AdminSite):
@@ -37,10 +51,17 @@ class ConsoleSite(AdminSite):
         return {**super().each_context(request), "menu": self._menu(request)}
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """There is no overview beside the Vault screen, for those who may see it."""
+        """There is no overview: the Vault screen is it, else the first that this user may see, else a page that says none."""
         if request.user.has_perm("nodes.view_vaultnode"):
             return HttpResponseRedirect(reverse("admin:nodes_vaultnode_changelist"))
-        return super().index(request, extra_context)
+        context = self.each_context(request)
+        first = [items[0].url for _section, groups in context["menu"] for _group, items in groups]
+        if first:
+            return HttpResponseRedirect(first[0])
+        may_name = get_user_model().objects.filter(is_active=True, is_staff=True, groups__name=ADMINISTRATOR)
+        administrators = may_name.order_by("username").values_list("username", flat=True)[:5]
+        context.update(title=_("Nothing to see yet"), administrators=list(administrators), roles=ROLES)
+        return TemplateResponse(request, "nodes/no_role.html", context)
 
     def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """A poll or popup whose session has ended reloads the whole page: its answer would be shown inside the list."""
@@ -56,9 +77,9 @@ class ConsoleSite(AdminSite):
             shown = []
             for group, items in groups:
                 links = []
-                for label, model in items:
+                for label, model, *permission in items:
                     app, _dot, name = model.partition(".")
-                    if request.user.has_perm(f"{app}.view_{name}"):
+                    if request.user.has_perm(*permission or (f"{app}.view_{name}",)):
                         url = reverse(f"admin:{app}_{name}_changelist")
                         links.append(Item(str(label), url, request.path.startswith(url)))
                 if links:

@@ -31,10 +31,12 @@ def record(
     actor: Any = None,
     reason: str = "",
     action: int = LogEntry.Action.UPDATE,
+    name: str = "",
 ) -> None:
     """Write one entry: `what` was done to `instance`, as a sentence.
 
     changes: field → (before, after). actor: a user, or None for the one of the request. reason: in the person's own words.
+    name: what the object is called, when that is not its own text.
     """
     written = {name: [_text(name, before), _text(name, after)] for name, (before, after) in changes.items()}
     LogEntry.objects.log_create(
@@ -44,6 +46,7 @@ def record(
         changes=written,
         actor=actor if actor is not None and actor.pk else None,
         additional_data={"what": what, **({"reason": reason} if reason else {})},
+        **({"object_repr": name} if name else {}),
     )
 
 
@@ -65,18 +68,18 @@ def _text(name: str, value: Any) -> str:
 
 # --- from where
 
-_in_request: ContextVar[bool] = ContextVar("audit_in_request", default=False)
+_request: ContextVar[Any] = ContextVar("audit_request", default=None)
 _command: dict[str, str] = {}
 
 
 @contextlib.contextmanager
-def web_request() -> Iterator[None]:
+def web_request(request: Any) -> Iterator[None]:
     """Everything recorded inside was asked for in a browser."""
-    token = _in_request.set(True)
+    token = _request.set(request)
     try:
         yield
     finally:
-        _in_request.reset(token)
+        _request.reset(token)
 
 
 @contextlib.contextmanager
@@ -99,15 +102,27 @@ def system_user() -> str:
     return f"{name} (sudo by {before})" if before and before != name else name
 
 
-def _fill_via(sender: Any, instance: Any, **_kwargs: Any) -> None:
-    """Also for entries that nobody here writes: `createsuperuser` and `changepassword` change users like any form does."""
-    if _in_request.get() or not instance._state.adding:
+def _complete(sender: Any, instance: Any, **_kwargs: Any) -> None:
+    """Who and how, also for entries that nobody here writes: `createsuperuser` changes users like any form does.
+
+    The name is kept beside the user: it stays when he is deleted.
+    """
+    if not instance._state.adding:
         return
+    request, known = _request.get(), dict(instance.additional_data or {})
+    actor = instance.actor or (request.user if hasattr(request, "user") else None)
+    if actor is not None and actor.pk is not None:
+        known["actor"] = actor.get_username()
+    if request is None:
+        known.update(_command or {"via": f"{COMMAND_LINE}: {_program()}", "system_user": system_user()})
+    instance.additional_data = known
+
+
+def _program() -> str:
+    """`manage.py` names its command, everything else itself."""
     program = Path(sys.argv[0]).name
-    command = " ".join(sys.argv[1:2]) if program == "manage.py" else program
-    via = _command or {"via": f"{COMMAND_LINE}: {command}", "system_user": system_user()}
-    instance.additional_data = {**(instance.additional_data or {}), **via}
+    return " ".join(sys.argv[1:2]) if program == "manage.py" else program
 
 
 def connect() -> None:
-    pre_save.connect(_fill_via, sender=LogEntry, dispatch_uid="replication.audit")
+    pre_save.connect(_complete, sender=LogEntry, dispatch_uid="replication.audit")

@@ -1,0 +1,93 @@
+"""An entry of the audit log in words: who, from where, what, to which object, before → after."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from auditlog.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import FieldDoesNotExist
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from replication.stores.audit import is_secret, masked
+
+ACTIONS: Final = {
+    LogEntry.Action.CREATE: gettext_lazy("%(kind)s created"),
+    LogEntry.Action.UPDATE: gettext_lazy("%(kind)s changed"),
+    LogEntry.Action.DELETE: gettext_lazy("%(kind)s deleted"),
+    LogEntry.Action.ACCESS: gettext_lazy("%(kind)s accessed"),
+}
+ACTION_NAMES: Final = dict(LogEntry.Action.choices)
+
+
+@dataclass(frozen=True)
+class Change:
+    field: str
+    label: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    entry: LogEntry
+    who: str
+    """"" when nobody is known, as with a failed login."""
+    via: str
+    """"" for a browser, else the command and who ran it."""
+    what: str
+    kind: str
+    reason: str
+    changes: tuple[Change, ...]
+
+
+def kind_of(kind: ContentType | None) -> str:
+    """ "vault node", also of a model that this version does not have any more."""
+    model = kind.model_class() if kind is not None else None
+    return str(model._meta.verbose_name) if model is not None else str(kind.model if kind is not None else "")
+
+
+def shown(entry: LogEntry) -> Shown:
+    data = entry.additional_data if isinstance(entry.additional_data, dict) else {}
+    kind = kind_of(entry.content_type)
+    via, system_user = str(data.get("via", "")), str(data.get("system_user", ""))
+    what = str(data.get("what", "")) or str(ACTIONS[entry.action]) % {"kind": kind}
+    return Shown(
+        entry=entry,
+        who=entry.actor.get_username() if entry.actor else str(data.get("actor", "")),
+        via=f"{via} ({system_user})" if via and system_user else via,
+        what=what[:1].upper() + what[1:],
+        kind=kind,
+        reason=str(data.get("reason", "")),
+        changes=tuple(_changes(entry)),
+    )
+
+
+def _changes(entry: LogEntry) -> Iterator[Change]:
+    """In the order in which they were written. Secrets stay masked, whoever wrote the entry."""
+    changes = entry.changes if isinstance(entry.changes, dict) else {}
+    model = entry.content_type.model_class()
+    for name, value in changes.items():
+        label = _label(model, name)
+        if isinstance(value, dict):  # a relation: what was added or removed
+            objects = ", ".join(str(item) for item in value.get("objects", ()))
+            added = value.get("operation") == "add"
+            yield Change(name, label, "" if added else objects, objects if added else "")
+        elif isinstance(value, list) and len(value) == 2:
+            before, after = (masked(v) if is_secret(name) else _text(v) for v in value)
+            yield Change(name, label, before, after)
+
+
+def _label(model: Any, name: str) -> str:
+    try:
+        return str(model._meta.get_field(name).verbose_name)
+    except (AttributeError, FieldDoesNotExist):
+        return name.replace("_", " ")
+
+
+def _text(value: Any) -> str:
+    """django-auditlog writes "None" for nothing, and "True" and "False" as Python does."""
+    if value is None or value == "None":
+        return ""
+    return {"True": _("yes"), "False": _("no")}.get(str(value), str(value))
