@@ -13,22 +13,25 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from nodes.choices import DesiredState
-from nodes.models import AppService, Event, Vault, VaultNode
+from nodes.models import AppService, Event, Operation, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
 from replication.core.errors import ReplicationError
+from replication.core.foresight import Foresight, foresee
 from replication.core.roles import NodeStatus, SystemRole
 from replication.core.snapshot import NodeRow
 from replication.stores import inventory
 from replication.stores.events import EventStore
 from replication.stores.highwater import FILE_NAME, HighWater
-from replication.stores.inventory import InventoryStore, load_snapshot
+from replication.stores.inventory import InventoryStore, failover_seconds, load_snapshot
 from replication.stores.leases import RenewingLease, acquire, release
 from replication.stores.threads import DatabaseThread
+from tests import builders
 from tests.builders import report
 from tests.stores.conftest import LEASE, holder
 
 pytestmark = pytest.mark.django_db(transaction=True)
 A, B = "a" * 32, "b" * 32
+IF_LOST = foresee(builders.vault())
 
 
 @pytest.fixture
@@ -153,14 +156,28 @@ def test_only_a_node_that_an_operator_deleted_is_forgotten(store: InventoryStore
 
 def test_live_columns_are_published(vault: Vault, store: InventoryStore) -> None:
     row = NodeRow(status=NodeStatus.CATCHING_UP, detail="7 s", current_role="Fallback-1", report=report("b").to_json())
-    asyncio.run(store.publish(vault.pk, "no fallback is proven yet" + "." * 600, {B: row}))
+    asyncio.run(store.publish(vault.pk, "no fallback is proven yet" + "." * 600, {B: row}, IF_LOST))
     b = VaultNode.objects.get(pk=B)
     assert (b.status, b.status_detail, b.current_role) == (NodeStatus.CATCHING_UP, "7 s", "Fallback-1")
     assert b.report["agent_id"] == "agent-b"
+    assert Foresight.from_json(Vault.objects.get(pk=vault.pk).if_lost) == IF_LOST
     assert len(Vault.objects.get(pk=vault.pk).reason) == 500, "cut to what the column holds"
     gone = NodeRow(status=NodeStatus.UNREACHABLE, detail="silent", current_role="Fallback-1")
-    asyncio.run(store.publish(vault.pk, "", {B: gone}))
+    asyncio.run(store.publish(vault.pk, "", {B: gone}, IF_LOST))
     assert VaultNode.objects.get(pk=B).report is not None, "the last report stays"
+
+
+def test_the_durations_of_the_last_failovers_go_with_the_inventory(vault: Vault, store: InventoryStore) -> None:
+    now = timezone.now()
+    told: list[Any] = [{"steps_ms": {"claim": 4.0, "open b.example": 70.0 + n}} for n in range(7)]
+    for age, result in enumerate([{}, {"steps_ms": "odd"}, {"steps_ms": {"claim": 3.0}}, None, *told]):
+        at, more = now - timedelta(minutes=age), {} if result is None else {"result": result}
+        Operation.objects.create(kind="failover", state="succeeded", vault=vault, finished_at=at, **more)
+    Operation.objects.create(kind="failover", state="failed", vault=vault, finished_at=now, result=told[6])
+    expected = pytest.approx((0.070, 0.071, 0.072, 0.073, 0.074))
+    assert failover_seconds()[vault.pk] == expected, "the newest five that succeeded and say how long opening took"
+    (config,) = (c for c in asyncio.run(store.load()).vaults if c.topology.vault == vault.pk)
+    assert config.failovers == expected
 
 
 def test_start_and_stop_are_noted_with_an_event_each(store: InventoryStore) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from replication.core import limits
+from replication.core.lag import Lag, lags_of
 from replication.core.ports import Leadership, Witnesses
 from replication.core.snapshot import Snapshot
 
@@ -98,3 +99,19 @@ class Heartbeat:
             for watch in self.watches.values()
             for id, sight in watch.sights.items()
         }
+
+    def heard(self) -> dict[str, float | None]:
+        """ "heard:" and the id of each published acker → seconds since it last heard its primary; None when it does not say."""
+        now = self.world.clock.monotonic()
+        ages: dict[str, float | None] = {}
+        for watch in self.watches.values():
+            acker = watch.sights.get(watch.config.topology.promotable)
+            if acker is not None:
+                node = acker.view(now)
+                age, silence = node.database.heard_age if node.database is not None else None, acker.silence
+                ages[f"heard:{node.id}"] = None if age is None else round(age + silence.total_seconds(), 2)
+        return ages
+
+    def lags(self) -> dict[str, Lag]:
+        """Node id → how far it is behind, of every fallback that is watched."""
+        return {id: lag for watch in self.watches.values() for id, lag in lags_of(watch.view()).items()}
