@@ -27,11 +27,13 @@ class Event(models.Model):
         verbose_name = _("event")
         verbose_name_plural = _("events")
         ordering = ["-at", "-pk"]
-        # What the Events screen filters by, each in the order in which it pages. There may be a million of them.
+        # What the Events screen filters by, each read backwards as it pages. There may be a million of them.
         indexes = [
-            models.Index(fields=["node_name", "-at"], name="event_node_at"),
-            models.Index(fields=["rule", "-at"], name="event_rule_at"),
-            models.Index(fields=["level", "-at"], name="event_level_at"),
+            models.Index(fields=["vault", "at"], name="event_vault_at"),
+            models.Index(fields=["node_name", "at"], name="event_node_at"),
+            models.Index(fields=["rule", "at"], name="event_rule_at"),
+            models.Index(fields=["diagnosis", "at"], name="event_diagnosis_at"),
+            models.Index(fields=["level", "at"], name="event_level_at"),
         ]
         constraints = [models.CheckConstraint(name="event_level_known", condition=Q(level__in=EventLevel.values))]
 
