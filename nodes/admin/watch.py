@@ -49,10 +49,13 @@ class Watch:
     started_on: datetime | None
     run_requested_at: datetime | None
     last_completed_on: datetime | None
+    holder: str = ""
     host: str
     process: str
     term: int
     renewed_at: datetime | None
+    last_pass_at: datetime | None = None
+    """As the leader said with its lease; older ones are in last_completed_on."""
     now: datetime
     answers: dict[str, float | None]
 
@@ -64,10 +67,12 @@ class Watch:
             started_on=getattr(row, prefix + "started_on"),
             run_requested_at=getattr(row, prefix + "run_requested_at"),
             last_completed_on=getattr(row, prefix + "last_completed_on"),
+            holder=row.lease_holder or "",
             host=row.lease_host or "",
             process=row.lease_process or "",
             term=row.lease_term or 0,
             renewed_at=row.lease_renewed_at if row.lease_holder else None,
+            last_pass_at=row.lease_last_pass_at,
             now=row.database_now,
             answers=row.lease_answers or {},
         )

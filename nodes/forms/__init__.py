@@ -4,9 +4,11 @@ from .add_node import AddNodeForm
 from .addresses import clean_address, clean_hostname
 from .node import SwitchoverForm, UpdateNodeForm
 from .service import ServiceSettingForm
+from .service_log import LogFilterForm
 
 __all__ = [
     "AddNodeForm",
+    "LogFilterForm",
     "ServiceSettingForm",
     "SwitchoverForm",
     "UpdateNodeForm",

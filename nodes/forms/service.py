@@ -1,21 +1,61 @@
-"""The Setting popup of a service."""
+"""The Setting popup of a service: what can be set depends on the service (replication/stores/service_setting.py)."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from django import forms
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
 
-from replication.core import limits
+from nodes.models import AppService
+from replication.stores.service_setting import LONGEST_DAYS, Kept, allowed
 
 from .popup import PopupForm
 
-_INTERVAL = _("The trigger interval is a number of seconds from 0.2 to 60.")
-
 
 class ServiceSettingForm(PopupForm):
-    trigger_interval = forms.FloatField(
-        label=_("Trigger interval"),
-        min_value=limits.HELLO_INTERVAL_MIN.total_seconds(),
-        max_value=limits.HELLO_INTERVAL_MAX.total_seconds(),
-        help_text=_("Seconds between two hello packets to a vault host, 0.2 to 60."),
-        error_messages={"required": _INTERVAL, "invalid": _INTERVAL, "min_value": _INTERVAL, "max_value": _INTERVAL},
-        widget=forms.NumberInput(attrs={"autofocus": True, "step": "any"}),
+    """Trigger interval, and how many days what is kept. `defaulted`: proposes the defaults instead of what is set."""
+
+    def __init__(self, service: AppService, data: Mapping[str, Any] | None = None, *, defaulted: bool = False) -> None:
+        self.limit = allowed(service)
+        initial: dict[str, Any] = {"trigger_interval": _number(service.trigger_interval)}
+        initial |= {kept.name: kept.of(service.configuration) for kept in self.limit.kept}
+        if defaulted:
+            initial = {"trigger_interval": _number(self.limit.interval.total_seconds())}
+            initial |= {kept.name: kept.default for kept in self.limit.kept}
+        super().__init__(data, initial=initial)
+        self.fields["trigger_interval"] = self._interval()
+        for kept in self.limit.kept:
+            self.fields[kept.name] = _days(kept)
+
+    @property
+    def days(self) -> dict[str, int]:
+        return {kept.name: self.cleaned_data[kept.name] for kept in self.limit.kept}
+
+    def _interval(self) -> forms.FloatField:
+        least, most = self.limit.interval_min.total_seconds(), self.limit.interval_max.total_seconds()
+        figures = {"least": least, "most": most, "default": self.limit.interval.total_seconds()}
+        says = _("The trigger interval is a number of seconds from %(least)g to %(most)g.") % figures
+        return forms.FloatField(
+            label=_("Trigger interval"),
+            min_value=least,
+            max_value=most,
+            help_text=_("Seconds between two passes, %(least)g to %(most)g. Default: %(default)g.") % figures,
+            error_messages=dict.fromkeys(("required", "invalid", "min_value", "max_value"), says),
+            widget=forms.NumberInput(attrs={"autofocus": True, "step": "any"}),
+        )
+
+
+def _days(kept: Kept) -> forms.IntegerField:
+    figures = {"what": kept.what, "least": kept.minimum, "most": LONGEST_DAYS, "default": kept.default}
+    says = _("%(what)s are kept for a whole number of days from %(least)d to %(most)d.") % figures
+    return forms.IntegerField(
+        label=kept.what,
+        min_value=kept.minimum,
+        max_value=LONGEST_DAYS,
+        help_text=_("Days to keep, at least %(least)d. Default: %(default)d.") % figures,
+        error_messages=dict.fromkeys(("required", "invalid", "min_value", "max_value"), says),
     )
+
+
+def _number(seconds: float) -> float | int:
+    return int(seconds) if seconds == int(seconds) else seconds
