@@ -3,7 +3,7 @@
 Controller side here; the vault side is in replication/core/vault_ports.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from .foresight import Foresight
 from .report import NodeReport
 from .roles import Witness
 from .snapshot import NodeRow, Snapshot
+from .steps import Step
 from .view import NodeView, Topology
 
 
@@ -125,7 +126,20 @@ class Operations(Protocol):
         """Make the row, or take up the one with this id: an operator's wish, or what an earlier leader began."""
         ...
 
+    async def take_up(self, operation: str) -> bool:
+        """Whether a wish is still to be carried out; from this moment on it can no longer be cancelled. False also when that
+        cannot be found out."""
+        ...
+
     async def progress(self, operation: str, says: str) -> None: ...
+
+    async def steps(self, operation: str, steps: Sequence[Step]) -> None:
+        """What this leader has done of it so far; behind what earlier leaders did."""
+        ...
+
+    async def note(self, operation: str, facts: Mapping[str, Any]) -> None:
+        """Add to its result, also after it has ended."""
+        ...
 
     async def end(self, operation: str, state: OperationEnd, says: str, result: Mapping[str, Any]) -> None: ...
 

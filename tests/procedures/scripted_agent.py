@@ -138,7 +138,7 @@ class Agent:
         self.order = self.primary_order = order
         self.primary_order_epoch = self.epoch
 
-    def _open(self, args: Mapping[str, Any]) -> None:
+    def _open(self, args: Mapping[str, Any]) -> dict[str, Any]:
         if self.tainted or self.quarantine:
             raise StepFailed(self.name, "open", "held-back", "it is held back")
         if self.source and not self.revoked:
@@ -147,6 +147,7 @@ class Agent:
         self.process, self.source, self.flag, self.semisync = ProcessState.UP, "", False, False
         self.revoked = self.drained = False
         self.locked -= {a["name"] for a in args["accounts"]}
+        return {"gtid_binlog_pos": f"0-1-{self.position}"}
 
     def _lossless(self, _: Mapping[str, Any]) -> dict[str, Any]:
         self._must_be_open("lossless")

@@ -5,7 +5,7 @@ is tried for too long ends; a failover on silence is noted once and the next one
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
@@ -19,6 +19,7 @@ from replication.core.errors import ClaimLost, Refused, ReplicationError, StaleE
 from replication.core.plan import Action, ActionKind
 from replication.core.ports import OperationEnd
 from replication.core.roles import IntentKind, ProcessState
+from replication.core.steps import KEPT, Step, StepState
 from replication.procedures.controller.ledger import NEEDS_PERSON, Ledger
 from tests.builders import VAULT, id_of, intent, topology
 from tests.procedures.leading import A, B, lead, pair, put_down, story, until
@@ -40,13 +41,24 @@ class Book:
     def __init__(self) -> None:
         self.rows: dict[str, list[str]] = {}
         self.kept: list[str] = []
+        self.written: list[tuple[str, tuple[Step, ...]]] = []
+        self.noted: list[tuple[str, dict[str, Any]]] = []
 
     async def begin(self, operation: str, *, vault: str, kind: str, node: str, says: str) -> None:
         assert vault == VAULT
         self.rows.setdefault(operation, []).append(kind)
 
+    async def take_up(self, operation: str) -> bool:
+        return True
+
     async def progress(self, operation: str, says: str) -> None:
         self.rows[operation].append(says)
+
+    async def steps(self, operation: str, steps: Sequence[Step]) -> None:
+        self.written.append((operation, tuple(steps)))
+
+    async def note(self, operation: str, facts: Mapping[str, Any]) -> None:
+        self.noted.append((operation, dict(facts)))
 
     async def end(self, operation: str, state: OperationEnd, says: str, result: Mapping[str, Any]) -> None:
         self.rows[operation].append(f"{state.value}: {says}")
@@ -313,6 +325,118 @@ def test_a_claim_that_is_lost_is_no_end_of_an_operation() -> None:
         assert await desk.said() == ["failover", "trying again: no longer the current epoch"]
 
     play(told)
+
+
+# --- steps
+
+
+def last_steps(scene: Scene, kind: str) -> tuple[Step, ...]:
+    (id,) = [id for id, said in scene.operations.items() if said[0] == kind]
+    return scene.steps[id][-1]
+
+
+@story()
+async def test_a_failover_tells_its_steps_when_it_is_over(scene: Scene, one: Controller) -> None:
+    scene["a"].set(process=ProcessState.DEAD)
+    await until(lambda: scene["b"].open, 2)
+    await asyncio.sleep(0.5)
+    (id,) = [id for id, said in scene.operations.items() if said[0] == "failover"]
+    assert len(scene.steps[id]) == 1, "one write, when nothing waits for the metadata database any more"
+    told = [step for step in last_steps(scene, "failover") if not step.name.startswith("fence")]
+    names = ["claimed", "revoke b.example", "drain b.example", "recorded", "open b.example"]
+    assert [step.name for step in told] == names
+    assert {step.state for step in told} == {StepState.DONE}
+    ends = [step.ms for step in told if step.ms is not None]
+    assert ends == sorted(ends)
+    assert len(ends) == len(told)
+    assert all(step.position for step in told if step.name.startswith(("drain", "open")))
+
+
+@story()
+async def test_what_is_still_to_come_is_named_while_it_waits(scene: Scene, one: Controller) -> None:
+    scene["b"].slow[Verb.DRAIN] = 3.0
+    scene.steps.clear()
+    scene["a"].set(process=ProcessState.DEAD)
+    await until(lambda: scene.steps, 2)
+    shown = {step.name: step.state for step in last_steps(scene, "failover")}
+    assert (shown["revoke b.example"], shown["drain b.example"]) == (StepState.DONE, StepState.RUNNING)
+    assert (shown["recorded"], shown["open b.example"]) == (StepState.WAITING, StepState.WAITING)
+
+
+@story()
+async def test_a_second_try_goes_on_below_the_first(scene: Scene, one: Controller) -> None:
+    scene["b"].fails[Verb.REVOKE].append(StepFailed("b", "revoke", "busy", "not now"))
+    scene["a"].set(process=ProcessState.DEAD)
+    await until(lambda: scene["b"].open, 3)
+    await asyncio.sleep(1)
+    told = last_steps(scene, "failover")
+    revokes = [step for step in told if step.name == "revoke b.example"]
+    assert [step.state for step in revokes] == [StepState.FAILED, StepState.DONE]
+    assert "not now" in revokes[0].says
+    assert StepState.WAITING not in {step.state for step in told}
+
+
+def test_a_slow_database_gets_a_write_a_quarter_of_a_second_at_most() -> None:
+    async def told() -> None:
+        desk = Desk()
+        desk.ledger.begin(FOLLOW)
+        track = desk.ledger.track(FOLLOW)
+        for number in range(200):
+            track.begins(f"step {number}")
+            await asyncio.sleep(0.005)
+        assert len(desk.book.written) in (3, 4)
+        desk.ledger.succeeded(FOLLOW, "b follows a")
+        await desk.said()
+        kept = desk.book.written[-1][1]
+        assert len(kept) == KEPT
+        assert (kept[0].name, kept[-1].name) == ("step 0", "step 199"), "its beginning and its end"
+
+    play(told)
+
+
+def test_what_failed_at_a_step_has_no_step_that_still_runs() -> None:
+    async def told() -> None:
+        desk = Desk()
+        desk.ledger.begin(SWITCH)
+        desk.ledger.track(SWITCH).begins("close a")
+        desk.ledger.failed(SWITCH, StepFailed("a", "close", "busy", "commits hang"), ROW)
+        await desk.said("the wish")
+        assert [step.state for step in desk.book.written[-1][1]] == [StepState.FAILED]
+
+    play(told)
+
+
+# --- the first write
+
+
+@story()
+async def test_the_first_write_on_a_new_primary_is_noted_once(scene: Scene, one: Controller) -> None:
+    scene["a"].set(process=ProcessState.DEAD)
+    await until(lambda: scene["b"].open, 2)
+    await asyncio.sleep(1)
+    assert scene.noted == {}, "nobody has written yet"
+    scene["b"].set(position=101)
+    await until(lambda: scene.noted, 1)
+    (first,) = scene.noted.values()
+    assert first["first_write"]["position"] == "0-1-101"
+    assert 1000 < first["first_write"]["ms"] < 2500
+    scene["b"].set(position=109)
+    await asyncio.sleep(1)
+    assert list(scene.noted.values()) == [first]
+
+
+# --- cancelled before it was begun
+
+
+@story()
+async def test_a_switchover_that_was_cancelled_in_time_touches_nobody(scene: Scene, one: Controller) -> None:
+    scene.operations["the wish"] = ["switchover", f"{OperationEnd.CANCELLED.value}: an operator thought better of it"]
+    sent = len(scene.sent)
+    scene.ask_for("b")
+    await asyncio.sleep(3)
+    assert len(scene.sent) == sent
+    assert (scene.row.primary, scene.row.promotable) == (A, B)
+    assert scene.ended("the wish").startswith("cancelled")
 
 
 # --- anti-flapping

@@ -5,7 +5,7 @@ The agents do what docs/reference/agent-protocol.md says of each verb, as far as
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from replication.core.ports import OperationEnd
 from replication.core.report import NodeReport
 from replication.core.roles import OrderKind, ProcessState, Witness
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig
+from replication.core.steps import Step
 from replication.core.view import NodeView, SwitchoverWish, Topology, VaultView
 from replication.procedures.controller.procedure import Procedure, World
 from replication.procedures.controller.watch import carry_out
@@ -87,6 +88,10 @@ class Scene:
         self.switchover: SwitchoverWish | None = None
         self.operations: dict[str, list[str]] = {}
         """Operation → what was said of it: begin kind, progress, then one end."""
+        self.steps: dict[str, list[tuple[Step, ...]]] = {}
+        """Operation → its steps, each time they were written."""
+        self.noted: dict[str, dict[str, Any]] = {}
+        """Operation → what was added to its result."""
         self.ports_used = 0
         self.crash_at: tuple[int, str] | None = None
         self.hellos: list[Hello] = []
@@ -349,9 +354,21 @@ class Controller:
         if not self.dead:
             self.scene.operations.setdefault(operation, [kind])
 
+    async def take_up(self, operation: str) -> bool:
+        return not (operation in self.scene.operations and self.scene.ended(operation))
+
     async def progress(self, operation: str, says: str) -> None:
         if not self.dead and not self.scene.ended(operation):
             self.scene.operations[operation].append(says)
+
+    async def steps(self, operation: str, steps: Sequence[Step]) -> None:
+        if not self.dead:
+            assert not self.scene.ended(operation), f"{operation} has ended"
+            self.scene.steps.setdefault(operation, []).append(tuple(steps))
+
+    async def note(self, operation: str, facts: Mapping[str, Any]) -> None:
+        if not self.dead:
+            self.scene.noted.setdefault(operation, {}).update(facts)
 
     async def end(self, operation: str, state: OperationEnd, says: str, result: Mapping[str, Any]) -> None:
         if self.dead:

@@ -5,7 +5,7 @@ and is in no backup of the metadata database.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
@@ -19,6 +19,7 @@ from replication.core.ports import OperationEnd
 from replication.core.report import NodeReport
 from replication.core.roles import Witness
 from replication.core.snapshot import NodeRow, Snapshot
+from replication.core.steps import Step
 from replication.core.view import NodeView, Topology
 from replication.procedures.controller.heartbeat import Heartbeat
 from replication.procedures.controller.procedure import World
@@ -366,8 +367,25 @@ class Process:
 
         await self._note(note)
 
+    async def take_up(self, operation: str) -> bool:
+        taken = False
+
+        def take(c: Content) -> None:
+            nonlocal taken
+            taken = c.operations.get(operation) not in TERMINAL
+            if taken:
+                c.operations[operation] = "running"
+
+        return await self._note(take) and taken
+
     async def progress(self, operation: str, says: str) -> None:
         pass
+
+    async def steps(self, operation: str, steps: Sequence[Step]) -> None:
+        await self._note(lambda c: None)
+
+    async def note(self, operation: str, facts: Mapping[str, Any]) -> None:
+        await self._note(lambda c: None)
 
     async def end(self, operation: str, state: OperationEnd, says: str, result: Mapping[str, Any]) -> None:
         def note(c: Content) -> None:

@@ -74,6 +74,9 @@ async def promote(
     revoke: how long a node may take to stop receiving; drain: how long the target may take to apply what it has received. Raises ReplicationError; then nobody was opened, or
     the record is done and opening it is an ordinary reopen.
     """
+    target = p.node(intent.target).hostname
+    revoking = (f"{Verb.REVOKE.value} {p.node(node).hostname}" for node in intent.must_revoke)
+    p.track.expect(*revoking, f"{Verb.DRAIN.value} {target}", "recorded", f"{Verb.OPEN.value} {target}")
     revocations = [p.order(node, Verb.REVOKE, deadline=revoke) for node in intent.must_revoke]
     await _all(*revocations)
     await p.order(intent.target, Verb.DRAIN, deadline=drain)

@@ -5,15 +5,18 @@ A try that failed and will be repeated is the same operation. Rows are written b
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from replication.core import limits
 from replication.core.errors import Refused, ReplicationError, StepFailed
 from replication.core.plan import Action, ActionKind
 from replication.core.ports import Clock, OperationEnd, Operations
-from replication.core.view import Topology
+from replication.core.positions import GtidPosition
+from replication.core.steps import Track
+from replication.core.view import Topology, VaultView
 
 NEEDS_PERSON: Final = frozenset({"diverged", "quarantine", "rebuild", "tainted"})
 """Reasons of refusals by an agent that trying again does not mend."""
@@ -21,6 +24,11 @@ SHOWN_AS: Final = {ActionKind.FINISH: ActionKind.FAILOVER, ActionKind.ROLL_BACK:
 
 
 ORPHANS_EVERY: Final = timedelta(seconds=10)
+STEPS_EVERY: Final = timedelta(milliseconds=250)
+"""The steps of an operation are written no more often, and not before it has run for this long: an ordinary failover is over by
+then, and shares the metadata database with nobody."""
+FIRST_WRITE_WITHIN: Final = timedelta(minutes=10)
+"""A new primary that has written nothing for this long: nobody waits for its first write any more."""
 HANDS_OVER: Final = frozenset({ActionKind.FAILOVER, ActionKind.FINISH, ActionKind.SWITCHOVER})
 
 
@@ -30,13 +38,27 @@ class Entry:
     action: Action
     began: float
     tried: float
+    track: Track = field(init=False)
     trouble: str = ""
+    unwritten: bool = False
+    """Its steps have changed since they were written last."""
+    writing: bool = False
     ended: bool = False
     """Its row has its terminal state; the intent that it belongs to is still open, and whoever resolves it writes no more."""
 
     def recorded(self, row: Topology) -> bool:
         """Its target is the recorded primary: what is left is an ordinary reopen."""
         return self.action.kind in HANDS_OVER and row.intent is None and row.primary == self.action.node
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """The first write on a new primary, which no controller takes part in: it is seen in the primary's reports."""
+
+    operation: str
+    node: str
+    opened_at: GtidPosition
+    began: float
 
 
 class Ledger:
@@ -47,6 +69,7 @@ class Ledger:
         self._open: dict[str, Entry] = {}
         self._looked = clock.monotonic()
         self._writing: set[asyncio.Task[None]] = set()
+        self._awaited: Awaited | None = None
 
     def begin(self, action: Action) -> str:
         """The operation's id: a new one, or the one that this action goes on with."""
@@ -55,13 +78,19 @@ class Ledger:
         if begun is not None:
             entry = self._open[key] = self._open.pop(begun)
             entry.tried, entry.action = now, action
+            entry.track.again("it was interrupted")
             return entry.operation
         entry = self._open[key] = Entry(action.operation or self._new_id(), action, now, now)
+        entry.track = Track(self._clock.monotonic, partial(self._changed, entry))
         kind = SHOWN_AS.get(action.kind, action.kind).value
         self._write(
             self._operations.begin(entry.operation, vault=self._vault, kind=kind, node=action.node, says=action.says)
         )
         return entry.operation
+
+    def track(self, action: Action) -> Track:
+        """Where the steps of an action that was begun are kept."""
+        return self._open[_key(action)].track
 
     def succeeded(self, action: Action, says: str, **result: Any) -> None:
         """It reached its goal. Giving a vault back is the failure of what was begun."""
@@ -70,6 +99,7 @@ class Ledger:
             return
         given_back = action.kind is ActionKind.ROLL_BACK
         end = OperationEnd.FAILED if given_back else OperationEnd.SUCCEEDED
+        self._await_write(entry)
         self._end(entry, end, f"{says}: {entry.trouble}" if given_back and entry.trouble else says, **result)
 
     def failed(self, action: Action, error: Exception, row: Topology, **result: Any) -> None:
@@ -113,6 +143,44 @@ class Ledger:
             elif now - entry.tried > 2 * limits.RETRY_MAX.total_seconds():
                 self._end(self._open.pop(key), OperationEnd.CANCELLED, "it was no longer needed")
 
+    def look(self, view: VaultView) -> None:
+        """Note when the first write of a new primary was seen: it was made then at the latest, a report's interval earlier at
+        the earliest."""
+        awaited, now = self._awaited, self._clock.monotonic()
+        if awaited is None:
+            return
+        primary = view.primary
+        late = now - awaited.began > FIRST_WRITE_WITHIN.total_seconds()
+        if late or primary is None or primary.id != awaited.node:
+            self._awaited = None
+        elif primary.up and primary.database is not None and not primary.database.read_only:
+            written = GtidPosition.parse(primary.database.gtid_binlog_pos)
+            if awaited.opened_at.missing_from(written):
+                seen = {"ms": round((now - awaited.began) * 1000, 1), "position": str(written)}
+                self._write(self._operations.note(awaited.operation, {"first_write": seen}))
+                self._awaited = None
+
+    def _await_write(self, entry: Entry) -> None:
+        opened = [s for s in entry.track.steps if s.name.startswith("open ") and s.position]
+        if entry.action.kind in HANDS_OVER and opened:
+            at = GtidPosition.parse(opened[-1].position)
+            self._awaited = Awaited(entry.operation, entry.action.node, at, entry.began)
+
+    def _changed(self, entry: Entry) -> None:
+        entry.unwritten = True
+        if not entry.writing and not entry.ended:
+            entry.writing = True
+            self._write(self._keep_steps(entry))
+
+    async def _keep_steps(self, entry: Entry) -> None:
+        """Write the steps while they change, until the operation ends: that writes the last of them itself."""
+        while entry.unwritten and not entry.ended:
+            await self._clock.sleep(STEPS_EVERY)
+            if not entry.ended:
+                entry.unwritten = False
+                await self._operations.steps(entry.operation, entry.track.steps)
+        entry.writing = False
+
     def take_over(self, keep: str) -> None:
         """A leader ends what others left open, except the operation of the open intent: that one is resolved."""
         self._looked = self._clock.monotonic()
@@ -131,7 +199,14 @@ class Ledger:
     def _end(self, entry: Entry, end: OperationEnd, says: str, **result: Any) -> None:
         if not entry.ended:
             entry.ended = True
-            self._write(self._operations.end(entry.operation, end, says, result))
+            if end is not OperationEnd.SUCCEEDED:
+                entry.track.stopped()
+            self._write(self._ended(entry, end, says, result))
+
+    async def _ended(self, entry: Entry, end: OperationEnd, says: str, result: dict[str, Any]) -> None:
+        if entry.track.steps:
+            await self._operations.steps(entry.operation, entry.track.steps)
+        await self._operations.end(entry.operation, end, says, result)
 
     def _write(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

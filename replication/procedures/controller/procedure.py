@@ -15,6 +15,7 @@ from replication.core.errors import ClaimLost, ReplicationError
 from replication.core.evidence import evidence_of
 from replication.core.ports import Agents, Clock, Inventory, Journal, Operations, Topologies
 from replication.core.report import NodeReport
+from replication.core.steps import Track
 from replication.core.view import NodeView, Topology, VaultView
 
 
@@ -41,6 +42,8 @@ class Procedure:
     operation: str
     rule: str
     says: str
+    track: Track = field(default=None)  # type: ignore[assignment]  # __post_init__ makes one when nobody keeps it
+    """What the operation has done over all its tries, for its row."""
     row: Topology = field(init=False)
     decided_on: VaultView = field(init=False)
     """The view as it was when this was decided; `view` is refreshed on the way."""
@@ -52,6 +55,8 @@ class Procedure:
     def __post_init__(self) -> None:
         self.row, self.decided_on = self.view.topology, self.view
         self._began = self.world.clock.monotonic()
+        if self.track is None:
+            self.track = Track(self.world.clock.monotonic)
 
     def node(self, id: str) -> NodeView:
         """Raises ReplicationError when the inventory no longer has it."""
@@ -60,9 +65,10 @@ class Procedure:
             raise ReplicationError(f"node {id} is no longer in the inventory")
         return node
 
-    def note(self, step: str) -> None:
-        """Remember when a step ended, in milliseconds since the procedure began."""
+    def note(self, step: str, position: str = "") -> None:
+        """Remember when a step ended, in milliseconds since the procedure began. position: what it came to."""
         self.steps[step] = round((self.world.clock.monotonic() - self._began) * 1000, 1)
+        self.track.done(step, position=position)
 
     async def claim(self, **changes: Any) -> None:
         """Take a new epoch, above anything that an agent has promised or this host has seen. Raises ClaimLost.
@@ -79,6 +85,7 @@ class Procedure:
         promised = max((n.report.epoch for n in self.view.nodes if n.report is not None), default=0)
         above = max(promised, self.view.high_water)
         believed = replace(self.row, **changes)
+        self.track.begins("claimed")
         self.row = await self.world.topologies.claim(self.row, at_least=above, **changes)
         self.note("claimed")
         if replace(self.row, epoch=believed.epoch, owner=believed.owner) != believed:
@@ -109,8 +116,14 @@ class Procedure:
             args=dict(args or {}),
             owner=self.row.owner,
         )
-        answer = await self.world.agents.command(self.node(node), verb, command)
-        self.note(f"{verb.value} {self.node(node).hostname}")
+        step = f"{verb.value} {self.node(node).hostname}"
+        self.track.begins(step)
+        try:
+            answer = await self.world.agents.command(self.node(node), verb, command)
+        except ReplicationError as error:
+            self.track.failed(step, str(error))
+            raise
+        self.note(step, _position(answer))
         return answer
 
     async def fresh(self, node: str) -> NodeReport:
@@ -162,3 +175,9 @@ class Procedure:
     def _see(self, id: str, **notes: Any) -> None:
         nodes = tuple(replace(n, **notes) if n.id == id else n for n in self.view.nodes)
         self.view = replace(self.view, nodes=nodes)
+
+
+def _position(answer: Answer) -> str:
+    """The GTID position that a verb answered, of the log or of what was applied; "" when it answered none."""
+    named = (answer.facts.get(name) for name in ("gtid_binlog_pos", "gtid_slave_pos", "gtid_io_pos"))
+    return next((p for p in named if isinstance(p, str)), "")

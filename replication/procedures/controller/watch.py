@@ -41,6 +41,8 @@ async def carry_out(procedure: Procedure, action: Action) -> None:
         case ActionKind.ADOPT:
             await adoption.adopt(procedure)
         case ActionKind.SWITCHOVER:
+            if not await procedure.world.operations.take_up(procedure.operation):
+                raise ReplicationError("it was cancelled before it was begun, or its row cannot be written")
             await switchover.switch_over(procedure, action.node)
         case ActionKind.GO_SOLO:
             await opening.go_solo(procedure)
@@ -193,6 +195,7 @@ class VaultWatch:
             self.stop_acting()
             return
         view = self.view()
+        self.ledger.look(view)
         if self.acting is not None:
             if self.action is not None and self.action.kind not in URGENT and _wants_failover(view):
                 self.acting.cancel()
@@ -208,7 +211,10 @@ class VaultWatch:
     async def _act(self, action: Action, view: VaultView) -> None:
         found = diagnose(view)
         says = f"{action.says} ({found.id} {found.says})"
-        procedure = self._procedure = Procedure(self.world, view, self.ledger.begin(action), action.rule, says)
+        operation = self.ledger.begin(action)
+        procedure = self._procedure = Procedure(
+            self.world, view, operation, action.rule, says, self.ledger.track(action)
+        )
         key = action.kind, action.node
         try:
             try:
