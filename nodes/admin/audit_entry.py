@@ -55,7 +55,7 @@ def shown(entry: LogEntry) -> Shown:
     what = str(data.get("what", "")) or str(ACTIONS[entry.action]) % {"kind": kind}
     return Shown(
         entry=entry,
-        who=entry.actor.get_username() if entry.actor else str(data.get("actor", "")),
+        who=entry.actor.get_username() if entry.actor else str(data.get("actor", "")) or system_user,
         via=f"{via} ({system_user})" if via and system_user else via,
         what=what[:1].upper() + what[1:],
         kind=kind,

@@ -18,6 +18,7 @@ from auditlog.models import LogEntry
 from django.db import models
 from django.db.models.signals import pre_save
 
+CREATED: Final = LogEntry.Action.CREATE
 COMMAND_LINE: Final = "command line"
 MASK: Final = "•••••"
 _SECRETS: Final = ("password", "passwd", "secret", "token", "private_key", "credential")
@@ -83,9 +84,14 @@ def web_request(request: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def command_line(command: str) -> Iterator[None]:
-    """Everything recorded inside was done by `manage.py command`, by this user of the operating system."""
+def command_line(command: str, *, reason: str = "") -> Iterator[None]:
+    """Everything recorded inside was done by `manage.py command`, by this user of the operating system.
+
+    reason: in his own words, for every entry that has none of its own.
+    """
     _command.update(via=f"{COMMAND_LINE}: {command}", system_user=system_user())
+    if reason:
+        _command["reason"] = reason
     try:
         yield
     finally:
@@ -114,7 +120,7 @@ def _complete(sender: Any, instance: Any, **_kwargs: Any) -> None:
     if actor is not None and actor.pk is not None:
         known["actor"] = actor.get_username()
     if request is None:
-        known.update(_command or {"via": f"{COMMAND_LINE}: {_program()}", "system_user": system_user()})
+        known = {**(_command or {"via": f"{COMMAND_LINE}: {_program()}", "system_user": system_user()}), **known}
     instance.additional_data = known
 
 

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, OperationalError, connection
 
+from nodes.models import ApplicationNode, VaultNode
 from replication import certificates
+from replication.stores import audit
 
 
 class Command(BaseCommand):
@@ -46,4 +49,32 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{error.filename} cannot be written: {error.strerror}.") from error
         until = certificates.expires(made).date().isoformat()
+        self._record(options, until)
         self.stdout.write(f"{out / 'cert.pem'}: {certificates.subject_oneline(made)}, valid until {until}")
+
+    def _record(self, options: dict[str, Any], until: str) -> None:
+        """An entry of the audit log; without a metadata database, which comes later on a first host, only a line that says so."""
+        node = options["role"] == "node"
+        kind = VaultNode if node else ApplicationNode
+        thing = kind(hostname=options["name"])
+        changes = {
+            "role": (None, options["role"]),
+            "addresses": (None, ", ".join(options["address"])),
+            "valid_until": (None, until),
+            "directory": (None, options["out"]),
+        }
+        try:
+            if not _is_there():
+                raise OperationalError("there is no metadata database yet")
+            with audit.command_line("issue_certificate"):
+                thing = kind.objects.filter(hostname__iexact=options["name"]).first() or thing
+                text = "certificate renewed" if options["replace"] else "certificate issued"
+                audit.record(thing, text, changes, name=options["name"], action=audit.CREATED)
+        except DatabaseError as error:
+            self.stderr.write(f"Not in the audit log: {error}.")
+
+
+def _is_there() -> bool:
+    """SQLite would make an empty file where there is none."""
+    settings = connection.settings_dict
+    return not settings["ENGINE"].endswith("sqlite3") or Path(str(settings["NAME"])).is_file()

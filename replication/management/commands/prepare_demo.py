@@ -14,6 +14,7 @@ from django.utils import timezone
 from nodes.choices import DesiredState, SystemRoleChoices
 from nodes.models import AppService, Event, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
+from replication.stores import audit
 
 ACTOR = "script/run"
 RULE = "DEMO"
@@ -57,7 +58,7 @@ class Command(BaseCommand):
             password = options["password_file"].read_text()
         except OSError as error:
             raise CommandError(f"{options['password_file']} cannot be read: {error.strerror}.") from error
-        with transaction.atomic():
+        with audit.command_line("prepare_demo"), transaction.atomic():
             entered = self._enter(options["node"], password)
         self.stdout.write(json.dumps({"entered": entered, "expect_lossless": expect_lossless()}))
 
@@ -70,7 +71,7 @@ class Command(BaseCommand):
         vault = Vault.objects.first() or Vault.objects.create(name="Vault")
         for number, node in enumerate(nodes):
             role = SystemRoleChoices.FALLBACK if number else SystemRoleChoices.PRIMARY
-            VaultNode.objects.create(
+            made = VaultNode.objects.create(
                 vault=vault,
                 hostname=node.hostname,
                 ip_address=node.ip,
@@ -80,10 +81,14 @@ class Command(BaseCommand):
                 system_role=role,
                 ordinal=number or 1,
             )
+            text = f"node entered as {made.get_system_role_display()}, {node.ip}"
+            values = {name: (None, getattr(made, name)) for name in ("hostname", "ip_address", "port", "system_role")}
+            audit.record(made, text, values, action=audit.CREATED)
         service, _ = AppService.objects.get_or_create(name=SERVICE_NAME)
-        service.desired_state = DesiredState.STARTED
+        before, service.desired_state = service.desired_state, DesiredState.STARTED
         service.changed_at = timezone.now()
         service.save()
+        audit.record(service, f"{service.name}: start requested", {"desired_state": (before, service.desired_state)})
         hostnames = " and ".join(node.hostname for node in nodes)
         Event.objects.create(rule=RULE, actor=ACTOR, text=f"{hostnames} were entered as the embedded pair.")
         return True
