@@ -23,7 +23,14 @@ MENU = (
         _("System"),
         (
             (_("System Status"), ((_("App Services"), "nodes.appservice"),)),
-            (_("High Availability"), ((_("Vault"), "nodes.vaultnode"), (_("Application"), "nodes.applicationnode"))),
+            (
+                _("High Availability"),
+                (
+                    (_("Vault"), "nodes.vaultnode"),
+                    (_("Application"), "nodes.applicationnode"),
+                    (_("Events"), "nodes.event"),
+                ),
+            ),
         ),
     ),
     (

@@ -1,0 +1,146 @@
+"""System → High Availability → Events: the list with its filter, an event's own page, and the export."""
+
+import json
+from typing import Any, Final
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+
+from nodes.choices import EventLevel
+from nodes.models import Event, Vault, VaultNode
+from replication.core import diagnosis, plan
+
+from .event_export import export
+from .event_filter import NAMES, PEOPLE, PROBLEMS, SERVICE, Cursor, for_input, page_of, read_filter
+from .event_page import event_shown, neighbours, operation_url, rule_says
+from .live import FixedRows, Snapshot
+
+PAGE: Final = 50
+NODES_OFFERED: Final = 200
+"""Host names that the form offers; any other may be typed."""
+LEVELS: Final = {EventLevel.INFO.value: "off", EventLevel.WARNING.value: "warn", EventLevel.ERROR.value: "bad"}
+
+
+@admin.register(Event)
+class EventAdmin(FixedRows):
+    screen_template = "nodes/events.html"
+    live_template = "nodes/events_live.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("", wrap(self.changelist_view), name="nodes_event_changelist"),
+            path("export.csv", wrap(self.export_csv), name="nodes_event_csv"),
+            path("export.json", wrap(self.export_json), name="nodes_event_json"),
+            path("<int:pk>/", wrap(self.detail), name="nodes_event_detail"),
+        ]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Written once, never changed."""
+        return False
+
+    def _allow(self, request: HttpRequest) -> HttpResponse | None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return None if request.method in ("GET", "HEAD") else HttpResponseNotAllowed(["GET", "HEAD"])
+
+    # --- the list
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        if (refused := self._allow(request)) is not None:
+            return refused
+        if not request.GET.get("v") and any(name in request.GET and not request.GET[name].strip() for name in NAMES):
+            # A form without JavaScript sends its empty fields too: the address to pass on is the short one.
+            kept = request.GET.copy()
+            for name in NAMES:
+                if not kept.get(name, "").strip():
+                    kept.pop(name, None)
+            return HttpResponseRedirect(f"{request.path}?{kept.urlencode()}" if kept else request.path)
+        return super().changelist_view(request, extra_context)
+
+    def snapshot(self, request: HttpRequest) -> Snapshot:
+        """Whether anything happened at all: cheap for every filter. Which of it belongs on the screen is for a full answer."""
+        newest = tuple(Event.objects.order_by("-pk").values_list("pk", flat=True)[:PAGE])
+        return Snapshot(newest, {}, {})
+
+    def fill(self, request: HttpRequest, snapshot: Snapshot) -> dict[str, Any]:
+        chosen = read_filter(request.GET)
+        # What is no place in the list (anymore) leads to its beginning.
+        before, after = (Cursor.read(request.GET.get(name, "")) for name in ("before", "after"))
+        events = Event.objects.filter(chosen.where).defer("evidence")
+        page = page_of(events, before, after, PAGE)
+        vaults = dict(Vault.objects.order_by("name").values_list("pk", "name"))
+        here = reverse("admin:nodes_event_changelist")
+        query = f"{chosen.query}&" if chosen.query else ""
+        return {
+            "rows": [
+                (event, LEVELS.get(event.level, "off"), rule_says(event.rule), vaults.get(event.vault_id or "", ""))
+                for event in page.events
+            ],
+            "chosen": chosen,
+            "values": chosen.values,
+            "vaults": vaults,
+            "first": page.first,
+            "is_live": page.first and chosen.open_ended,
+            "newest_url": f"{here}?{chosen.query}" if chosen.query else here,
+            "newer_url": f"{here}?{query}after={page.newer}" if page.newer else "",
+            "older_url": f"{here}?{query}before={page.older}" if page.older else "",
+            "here": here,
+            "options": self._options(request, chosen.values),
+        }
+
+    @staticmethod
+    def _options(request: HttpRequest, values: Any) -> dict[str, Any]:
+        """What the form offers; nothing of it is needed by a list that only refreshes itself."""
+        if getattr(request, "htmx", False):
+            return {}
+        names = VaultNode.objects.present().order_by("hostname").values_list("hostname", flat=True)
+        rules = [(rule.id, rule.says) for rule in (*plan.RULES, *diagnosis.RULES)]
+        return {
+            "nodes": list(names[:NODES_OFFERED]),
+            "levels": [(PROBLEMS, None), *EventLevel.choices],
+            "rules": rules,
+            "people": PEOPLE,
+            "service": SERVICE,
+            "from": for_input(values.get("from", "")),
+            "to": for_input(values.get("to", ""), end=True),
+        }
+
+    # --- one event
+
+    def detail(self, request: HttpRequest, pk: int) -> HttpResponse:
+        if (refused := self._allow(request)) is not None:
+            return refused
+        event = get_object_or_404(Event.objects.select_related("vault"), pk=pk)
+        older, newer = neighbours(event)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": str(event),
+            "shown": event_shown(event),
+            "event": event,
+            "level": LEVELS.get(event.level, "off"),
+            "older": older,
+            "newer": newer,
+            "operation_url": operation_url(event.operation),
+            "permalink": request.build_absolute_uri(request.path),
+            "raw": json.dumps(event.evidence, indent=2, ensure_ascii=False),
+        }
+        return TemplateResponse(request, "nodes/event.html", context)
+
+    # --- export
+
+    def export_csv(self, request: HttpRequest) -> HttpResponse:
+        return self._export(request, "csv")
+
+    def export_json(self, request: HttpRequest) -> HttpResponse:
+        return self._export(request, "json")
+
+    def _export(self, request: HttpRequest, kind: str) -> Any:
+        refused = self._allow(request)
+        return refused if refused is not None else export(kind, read_filter(request.GET), timezone.now())
