@@ -28,7 +28,7 @@ DOORS = (
     Door("delete_vaultnode", VAULT + "{node}/delete/", VAULT),
     Door("resynchronize_vaultnode", VAULT + "{node}/resynchronize/", VAULT),
     Door("switchover_vaultnode", VAULT + "{node}/switchover/", VAULT),
-    Door("change_vaultnode", VAULT + "hold/clear/", VAULT),
+    Door("clear_hold_vault", VAULT + "hold/clear/", VAULT),
     Door("start_stop_appservice", SERVICES + "{service}/start/", SERVICES),
     Door("start_stop_appservice", SERVICES + "{service}/stop/", SERVICES),
     Door("run_appservice", SERVICES + "{service}/run/", SERVICES),
