@@ -53,8 +53,9 @@ class ServiceRow:
         return self.watch.led and all(one.silent for one in self.others)
 
     @property
-    def interval(self) -> float:
-        return interval_of(self.service).total_seconds()
+    def interval(self) -> str:
+        """Seconds, without needless zeros."""
+        return f"{interval_of(self.service).total_seconds():g}"
 
     @property
     def ages(self) -> dict[str, float | None]:

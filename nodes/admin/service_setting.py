@@ -107,4 +107,7 @@ def _changes(service: AppService, changes: dict[str, Any]) -> Iterator[Changed]:
 
 
 def _value(text: Any) -> str:
-    return str(dict(DesiredState.choices).get(text, text))
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return str(dict(DesiredState.choices).get(text, text))

@@ -13,7 +13,7 @@ _TIME = gettext_lazy("A time looks like 2026-01-31T14:05, in UTC.")
 
 
 class _Moment(forms.DateTimeField):
-    widget = forms.DateTimeInput(attrs={"type": "datetime-local", "data-utc": "", "step": "1"}, format=_SECOND)
+    widget = forms.DateTimeInput(attrs={"type": "datetime-local", "data-utc": ""}, format=_MINUTE)
 
     def __init__(self, label: Any) -> None:
         super().__init__(

@@ -32,7 +32,7 @@
   // --- the log's time range: UTC in the address, so that a link means the same to everybody; the reader's zone in the form
   const two = (number) => String(number).padStart(2, "0");
   const local = (at) =>
-    `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}T${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+    `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}T${two(at.getHours())}:${two(at.getMinutes())}`;
   for (const form of document.querySelectorAll("form[data-utc-form]")) {
     for (const input of form.querySelectorAll("input[data-utc]")) {
       const at = new Date(`${input.value}Z`);
@@ -42,7 +42,7 @@
     form.addEventListener("formdata", (event) => {
       for (const input of form.querySelectorAll("input[data-utc]")) {
         const at = new Date(input.value);
-        if (input.value && !Number.isNaN(at.getTime())) event.formData.set(input.name, at.toISOString().slice(0, 19));
+        if (input.value && !Number.isNaN(at.getTime())) event.formData.set(input.name, at.toISOString().slice(0, 16));
       }
       for (const [name, value] of [...event.formData.entries()]) if (value === "") event.formData.delete(name);
     });
