@@ -102,7 +102,7 @@ def _status_anchors() -> frozenset[str]:
 
 
 def status_url(group: str, word: str) -> str:
-    """Where a word of the screens is explained; "" if nowhere. group: node, vault or service. word: in English."""
+    """Where a word of the screens is explained; "" if nowhere. group: node, vault, service or host. word: in English, or its anchor."""
     anchor = f"{group}-{github_anchor(word)}"
     return f"{page_url(STATUS)}#{anchor}" if anchor in _status_anchors() else ""
 

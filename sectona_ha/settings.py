@@ -131,6 +131,8 @@ _REDIS = {
 RQ_QUEUES = {"ops": _REDIS, "service": _REDIS}
 # The dashboard is registered by nodes/admin/rq_dashboard.py instead: the stock one is open to all staff.
 RQ_SHOW_ADMIN_LINK = False
+# What rqworker runs: a worker that says in High Availability → Application that it is there.
+RQ = {"WORKER_CLASS": "replication.jobs.worker.OpsWorker"}
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English"))]

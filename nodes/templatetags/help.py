@@ -32,20 +32,25 @@ def help_link(rule: Any, text: str = "") -> SafeString | str:
 
 
 @register.simple_tag
-def status_help(word: Any, group: str = "node") -> SafeString | str:
-    """To the section of a NodeStatus value; with the group "vault" or "service" to that of a word of theirs, as it is shown."""
+def status_help(word: Any, group: str = "node", shown: Any = "") -> SafeString | str:
+    """To the section of a NodeStatus value; with the group "vault" or "service" to that of a word of theirs, as it is shown.
+
+    With another group of the page (host) the word is the section's anchor, and `shown` what stands on the screen.
+    """
     word = str(word or "")
     if group == "node":
         if word not in STATUSES:
             return ""
-        heading = shown = node_status_heading(word)
+        heading = node_status_heading(word)
+        shown = shown or heading
+    elif group not in ("vault", "service"):
+        heading = word
     else:
         words = VAULT_WORDS if group == "vault" else SERVICE_WORDS
         found = next((each for each in words if str(each) == word), word)
         with override(None):
             heading = str(found)
-        shown = word
-    return _link(status_url(group, heading), "", _("Help on %(what)s") % {"what": shown})
+    return _link(status_url(group, heading), "", _("Help on %(what)s") % {"what": shown or word})
 
 
 def _link(url: str, text: str, name: str) -> SafeString | str:

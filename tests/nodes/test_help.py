@@ -224,7 +224,7 @@ class TestStatusPage:
         assert len(SERVICE_WORDS) == len(Light) + 1  # Stopping is a Triggered that was asked to stop
 
     def test_each_says_what_one_sees_what_it_means_and_what_to_do(self) -> None:
-        for group in ("node", "vault", "service"):
+        for group in ("node", "vault", "service", "host"):
             for heading, text in self.headings(group).items():
                 places = [text.find(f"- **{label}**: ") for label in ADVICE]
                 assert -1 not in places, heading

@@ -264,7 +264,7 @@ class TestWhatIsKnown:
         ApplicationNode.objects.create(hostname="old.example", version="0.0.1", last_seen=now - timedelta(hours=1))
         text = shown(admin, HOSTS)
         assert text.count("this console:") == 1
-        assert text.count("not seen lately") == 1
+        assert text.count(">Not seen lately<") == 1
 
 
 class TestMarkup:
