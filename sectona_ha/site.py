@@ -57,6 +57,10 @@ class ConsoleSite(AdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return {**super().each_context(request), "menu": self._menu(request)}
 
+    def get_urls(self) -> list[Any]:
+        """Without "view on site": nothing of ours has a public page, and it tells anybody on the staff which rows exist."""
+        return [entry for entry in super().get_urls() if getattr(entry, "name", "") != "view_on_site"]
+
     def index(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """There is no overview: the Vault screen is it, else the first that this user may see, else a page that says none."""
         if request.user.has_perm("nodes.view_vaultnode"):
