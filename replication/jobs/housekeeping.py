@@ -121,7 +121,8 @@ def operations_in_queue() -> set[str] | None:
     """Ids of the operations that wait in the ops queue or that a living worker carries out; None without Redis."""
     try:
         queue = django_rq.get_queue("ops")
-        waiting = [*queue.get_job_ids()]
+        # The second: taken by a worker at this very moment.
+        waiting = [*queue.get_job_ids(), *queue.intermediate_queue.get_job_ids()]
         for registry in (ScheduledJobRegistry(queue=queue), DeferredJobRegistry(queue=queue)):
             waiting += registry.get_job_ids(cleanup=False)
         started = StartedJobRegistry(queue=queue).get_job_ids(cleanup=False)
