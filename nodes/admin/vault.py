@@ -14,9 +14,11 @@ from nodes.models.service import SERVICE_NAME
 from replication.stores import wishes
 
 from .guards import fences_of, hold_of
+from .lag import LagChart
 from .live import LiveScreen, Snapshot
 from .operation_shown import KINDS_SHOWN, is_news, operation_shown
-from .safety import safety_of
+from .safety import safety_of, silence_limit
+from .topology import picture_of, workers_annotations, workers_of
 from .vault_actions import RowActions
 from .vault_add import AddNode
 from .vault_rows import EVENTS_SHOWN, rows_of
@@ -28,13 +30,13 @@ def _service(field: str) -> Subquery:
 
 
 @admin.register(VaultNode)
-class VaultNodeAdmin(AddNode, RowActions, LiveScreen):
+class VaultNodeAdmin(AddNode, RowActions, LagChart, LiveScreen):
     screen_template = "nodes/vault.html"
     live_template = "nodes/vault_live.html"
 
     def get_urls(self) -> list[URLPattern]:
         screen = path("", self.admin_site.admin_view(self.changelist_view), name="nodes_vaultnode_changelist")
-        return [screen, *self.popup_urls()]
+        return [screen, *self.lag_urls(), *self.popup_urls()]
 
     # --- the screen
 
@@ -47,8 +49,15 @@ class VaultNodeAdmin(AddNode, RowActions, LiveScreen):
                 **lease_annotations(SERVICE_NAME),
                 **{
                     f"service_{f}": _service(f)
-                    for f in ("desired_state", "started_on", "run_requested_at", "last_completed_on")
+                    for f in (
+                        "desired_state",
+                        "started_on",
+                        "run_requested_at",
+                        "last_completed_on",
+                        "trigger_interval",
+                    )
                 },
+                **workers_annotations(SERVICE_NAME),
                 last_event=Subquery(Event.objects.order_by("-pk").values("pk")[:1]),
                 operation_id=Subquery(latest.values("pk")[:1]),
                 operation_changed_at=Subquery(shown.order_by("-changed_at").values("changed_at")[:1]),
@@ -63,16 +72,20 @@ class VaultNodeAdmin(AddNode, RowActions, LiveScreen):
         watch = Watch.of(vault, prefix="service_")
         nodes = list(VaultNode.objects.present().filter(vault=vault).order_by("ordinal"))
         rows = rows_of(vault, nodes, watch)
-        safety = safety_of(vault, nodes, watch)
+        keys = {row.node.pk: row.age_key for row in rows}
+        silence, known_until = silence_limit(vault.service_trigger_interval), vault.lease_last_pass_at
+        safety = safety_of(vault, nodes, watch, silence=silence, known_until=known_until, keys=keys)
         fences, hold = fences_of(vault, nodes, watch), hold_of(vault, watch.now)
         # A result goes by itself when it is no news any more: that changes the screen without any row having changed.
         operation = (vault.operation_changed_at, is_news(vault.operation_finished_at, timezone.now()))
         facts = (
             watch.facts, safety, fences and fences.facts, hold, tuple(row.facts for row in rows), vault.last_event,
-            vault.operation_id, operation,
+            vault.operation_id, operation, vault.workers, vault.workers_since,
         )  # fmt: skip
         ages: dict[str, float | None] = {row.age_key: watch.answer_age(row.node.pk) for row in rows}
         ages["lease"] = watch.lease_age
+        if vault.promotable_id:
+            ages["heard"] = watch.answer_age(f"heard:{vault.promotable_id}")
         may = {
             name: request.user.has_perm(f"nodes.{name}_vaultnode")
             for name in ("add", "change", "delete", "resynchronize", "switchover")
@@ -91,6 +104,12 @@ class VaultNodeAdmin(AddNode, RowActions, LiveScreen):
             row.refused = wishes.why_not_resynchronize(vault, row.node, running=resynchronizing)
             row.not_master = wishes.why_not_switch_over(vault, row.node, watched=watched, running=switching)
         return {
+            "picture": picture_of(
+                vault,
+                snapshot.context["rows"],
+                snapshot.context["watch"],
+                workers_of(SERVICE_NAME) if vault.workers else (),
+            ),
             "operation": operation_shown(operation),
             "events": Event.objects.all()[:EVENTS_SHOWN],
         }

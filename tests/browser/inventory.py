@@ -17,6 +17,7 @@ from datetime import timedelta
 from django.contrib.auth.models import Group
 from django.utils import timezone
 from nodes.models import *
+from replication.core.foresight import Foresight, Loss
 from replication.core.version import VERSION
 vault, now = Vault.objects.get(), timezone.now()
 common = dict(vault=vault, joined=True)
@@ -33,11 +34,12 @@ VaultNode.objects.create(id="d" * 32, hostname="delta.vault.example", ip_address
     status="inactive", active=False, agent_id="d", **common)
 Vault.objects.update(primary=alpha, promotable=beta, may_ack=[beta.pk], epoch=7,
     reason="beta.vault.example has every acknowledged write and would take over", lossless_since=now,
-    silence_failover_at=now, silence_hold_seconds=600)
+    silence_failover_at=now, silence_hold_seconds=600, if_lost=Foresight(epoch=7, primary=alpha.pk, promotable=beta.pk,
+    died=Loss(node=beta.pk, seconds=0.11), silent=Loss(node=beta.pk, seconds=1.7), measured=3).to_json())
 AppService.objects.update(desired_state="started", started_on=now)
 ServiceLease.objects.create(name="SystemHighAvailabilityService", holder="h" * 32, term=3, host="controller-1",
     process="service-a (pid 4711)", expires_at=now, renewed_at=now + timedelta(hours=1), last_pass_at=now,
-    answers={"a" * 32: 0.1, "b" * 32: 0.1, "c" * 32: 240.0, "d" * 32: None})
+    answers={"a" * 32: 0.1, "b" * 32: 0.1, "c" * 32: 240.0, "d" * 32: None, "heard:" + "b" * 32: 0.2})
 for level, text in (("info", "node added as Primary, 127.0.32.1"), ("warning", "the acker was lost"),
                     ("error", "gamma.branch-office.vault.example cannot follow: the binary log it needs is gone")):
     Event.objects.create(vault=vault, node_name="alpha.vault.example", text=text, level=level, rule="A20", actor="admin")

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.utils import timezone
 from nodes.choices import DesiredState
 from nodes.models import AppService, ServiceLease, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
+from replication.core.foresight import Foresight, Loss
 from replication.core.roles import NodeStatus, SystemRole
 from replication.stores.wishes import default_vault
 from tests.waiting import wait_for
@@ -54,6 +56,13 @@ def add(vault: Vault, name: str, number: int, **changes: Any) -> VaultNode:
     return VaultNode.objects.create(vault=vault, **{**values, **changes})
 
 
+def if_lost(primary: VaultNode, acker: VaultNode, **changes: Any) -> Foresight:
+    """What the leader says of a lossless pair at epoch 7 that has failed over three times."""
+    died, silent = (Loss(node=acker.pk, seconds=seconds) for seconds in (0.11, 1.7))
+    known = Foresight(epoch=7, primary=primary.pk, promotable=acker.pk, died=died, silent=silent, measured=3)
+    return replace(known, **changes)
+
+
 @pytest.fixture
 def pair(vault: Vault) -> tuple[VaultNode, VaultNode]:
     """`alpha`, the primary, and `beta`, its acker."""
@@ -61,6 +70,7 @@ def pair(vault: Vault) -> tuple[VaultNode, VaultNode]:
     beta = add(vault, "beta", 2)
     vault.primary, vault.promotable, vault.may_ack, vault.epoch = alpha, beta, [beta.pk], 7
     vault.reason = "beta.example has every acknowledged write and would take over"
+    vault.if_lost = if_lost(alpha, beta).to_json()
     vault.save()
     return alpha, beta
 

@@ -91,9 +91,9 @@ class TestPolling:
         assert "brought up to 0-1-7" not in response.content.decode()
 
     def test_ages_alone_do_not_change_the_stamp(self, admin: Client, pair: Pair, lead: Callable[..., None]) -> None:
-        lead(answers={pair[0].pk: 0.1})
+        lead(answers={node.pk: 0.1 for node in pair})
         before = stamp(admin, VAULT)
-        lead(age=1, answers={pair[0].pk: 1.1})
+        lead(age=1, answers={node.pk: 0.6 for node in pair})
         assert stamp(admin, VAULT) == before
 
     @pytest.mark.parametrize(
