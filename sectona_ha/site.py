@@ -28,6 +28,7 @@ MENU = (
                 (
                     (_("Vault"), "nodes.vaultnode"),
                     (_("Application"), "nodes.applicationnode"),
+                    (_("Operations"), "nodes.operation"),
                     (_("Events"), "nodes.event"),
                 ),
             ),

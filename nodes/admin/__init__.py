@@ -1,5 +1,5 @@
 """The operator's screens: one file per model. They show state; a button validates and writes a wish."""
 
-from . import application, audit, events, rq_dashboard, service, users, vault
+from . import application, audit, events, operations, rq_dashboard, service, users, vault
 
-__all__ = ["application", "audit", "events", "rq_dashboard", "service", "users", "vault"]
+__all__ = ["application", "audit", "events", "operations", "rq_dashboard", "service", "users", "vault"]

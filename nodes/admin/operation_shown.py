@@ -1,16 +1,27 @@
-"""How an operation is shown: its title, its progress, its result and whether that is news."""
+"""How an operation is shown: its title, its progress, its step, its result and whether that is news."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.choices import OperationKind, OperationState
-from nodes.models import Operation
+from nodes.models import Operation, Vault
+from nodes.models.operation import OPEN_STATES
+from replication.core import pace
+from replication.core.steps import StepState
+from replication.stores.cancelling import FORSAKEN_AFTER, is_forsaken, why_not_cancel
+from replication.stores.wishes import RefusedWish
+
+from . import operation_words as words
 
 RESULT_STAYS: Final = timedelta(minutes=10)
+SHOWN_AT_ONCE: Final = 3
+"""Running operations on the Vault screen; of more only how many."""
 KINDS_SHOWN: Final = (
     OperationKind.RESYNCHRONIZE,
     OperationKind.SWITCHOVER,
@@ -18,6 +29,28 @@ KINDS_SHOWN: Final = (
     OperationKind.ADOPT,
 )
 """What an operator asked for, or must not miss; the rest is in the events."""
+ROUTINE: Final = (OperationKind.PREFLIGHT, OperationKind.FOLLOW, OperationKind.BECOME_ACKER)
+"""What comes by itself, and is over in a moment when all is well."""
+ROUTINE_SHOWN_AFTER: Final = timedelta(seconds=5)
+"""A routine operation that takes longer than this is worth a line on the Vault screen."""
+REPORTED: Final = (OperationKind.FAILOVER, OperationKind.SWITCHOVER, OperationKind.ADOPT)
+LEVELS: Final = {
+    OperationState.QUEUED.value: "off",
+    OperationState.RUNNING.value: "ok2",
+    OperationState.SUCCEEDED.value: "ok",
+    OperationState.FAILED.value: "bad",
+    OperationState.CANCELLED.value: "off",
+    OperationState.NEEDS_PERSON.value: "warn",
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    percent: int | None
+    """None: only that it goes on is known."""
+    amount: str
+    rate: str
+    left: str
 
 
 @dataclass(frozen=True)
@@ -26,20 +59,58 @@ class OperationShown:
     running: bool
     level: str
     text: str
+    progress: Progress | None = None
+    step: str = ""
+    """What it is at now."""
+    not_cancelled: RefusedWish | None = None
+    """Why it cannot be cancelled now."""
+    forsaken: bool = False
+    """Its worker has not been heard of for a while."""
 
     @property
     def title(self) -> str:
-        """A change of Master names who it makes Master; a re-synchronization may be about all nodes."""
-        node = (
-            self.operation.node if self.operation.kind in (OperationKind.SWITCHOVER, OperationKind.FAILOVER) else None
-        )
-        kind = str(self.operation.get_kind_display())
-        return _("%(kind)s to %(name)s") % {"kind": kind, "name": node.hostname} if node is not None else kind
+        return title_of(self.operation)
 
     @property
-    def measured(self) -> bool:
-        """Whether its progress is a figure; else only that it goes on is known."""
-        return self.operation.kind == OperationKind.RESYNCHRONIZE
+    def url(self) -> str:
+        return reverse("admin:nodes_operation_detail", args=[self.operation.pk])
+
+    @property
+    def report_url(self) -> str:
+        return report_url(self.operation)
+
+    @property
+    def took(self) -> str:
+        """How long it took; "–" while it runs."""
+        ended, begun = self.operation.finished_at, self.operation.started_at
+        return words.duration((ended - begun).total_seconds() if ended and begun else None)
+
+    @property
+    def asked_to_end(self) -> bool:
+        return self.running and self.operation.cancel_requested_at is not None
+
+
+def title_of(operation: Operation) -> str:
+    """A change of Master names who it makes Master; what is about one node names it."""
+    node, kind = operation.node, str(operation.get_kind_display())
+    if node is None:
+        asked = operation.arguments.get("hostname") if operation.kind == OperationKind.PREFLIGHT else None
+        return f"{kind}: {asked}" if asked else kind
+    if operation.kind in (OperationKind.SWITCHOVER, OperationKind.FAILOVER):
+        return _("%(kind)s to %(name)s") % {"kind": kind, "name": node.hostname}
+    if operation.kind == OperationKind.RESYNCHRONIZE:
+        return kind  # it may be about all nodes
+    return f"{kind}: {node.hostname}"
+
+
+def report_url(operation: Operation) -> str:
+    """Of a change of Master that has ended; "" for everything else."""
+    ended = operation.finished_at is not None and operation.started_at is not None
+    return reverse("admin:nodes_operation_report", args=[operation.pk]) if ended and is_reported(operation) else ""
+
+
+def is_reported(operation: Operation) -> bool:
+    return operation.kind in REPORTED
 
 
 def is_news(finished_at: datetime | None, now: datetime) -> bool:
@@ -47,13 +118,85 @@ def is_news(finished_at: datetime | None, now: datetime) -> bool:
     return finished_at is None or now - finished_at <= RESULT_STAYS
 
 
-def operation_shown(operation: Operation | None) -> OperationShown | None:
-    """The one that runs, or the last one while its result is news."""
-    if operation is None:
-        return None
-    if operation.finished_at is None:
-        return OperationShown(operation, True, "ok2", operation.message)
-    if not is_news(operation.finished_at, timezone.now()):
-        return None
-    level = {OperationState.SUCCEEDED.value: "ok", OperationState.CANCELLED.value: "off"}.get(operation.state, "bad")
-    return OperationShown(operation, False, level, str(operation.result.get("summary", "")) or operation.message)
+def progress_of(operation: Operation) -> Progress:
+    """Percent, rate and time left, from what was written last. Rate and time are those of the last seconds."""
+    done, total, unit = operation.done, operation.total, operation.unit
+    if done is None or not total:
+        measured = operation.kind == OperationKind.RESYNCHRONIZE and operation.percent
+        return Progress(operation.percent if measured else None, "", "", "")
+    samples = words.samples_of(operation.result)
+    return Progress(
+        percent=min(100, 100 * done // total),
+        amount=words.of_amount(done, total, unit),
+        rate=words.rate(pace.rate(samples), unit),
+        left=words.time_left(pace.seconds_left(samples, done, total)),
+    )
+
+
+def operation_shown(operation: Operation, now: datetime | None = None) -> OperationShown:
+    now = now or timezone.now()
+    level = LEVELS.get(operation.state, "off")
+    said = operation.result.get("summary", "") if isinstance(operation.result, dict) else ""
+    if operation.finished_at is not None:
+        return OperationShown(operation, False, level, str(said) or operation.message)
+    begun = [s for s in operation.steps if isinstance(s, dict) and s.get("state") == StepState.RUNNING]
+    running = operation.state == OperationState.RUNNING
+    return OperationShown(
+        operation,
+        True,
+        level,
+        operation.message,
+        progress=progress_of(operation) if running else None,
+        step=words.step_label(str(begun[-1].get("name", ""))) if begun else "",
+        not_cancelled=why_not_cancel(operation, now),
+        forsaken=is_forsaken(operation, now) and operation.kind == OperationKind.RESYNCHRONIZE,
+    )
+
+
+# --- on the Vault screen
+
+
+@dataclass(frozen=True)
+class OnVault:
+    running: tuple[OperationShown, ...]
+    more: int
+    """Running ones that are not shown."""
+    last: OperationShown | None
+    """The one that ended last, while its result is news."""
+
+
+def _worth_a_line(now: datetime) -> Q:
+    slow = Q(state__in=OPEN_STATES, started_at__lt=now - ROUTINE_SHOWN_AFTER) & ~Q(kind=OperationKind.PREFLIGHT)
+    return Q(kind__in=KINDS_SHOWN) | (Q(state__in=OPEN_STATES) & ~Q(kind__in=ROUTINE)) | slow
+
+
+def vault_annotations(now: datetime) -> dict[str, Any]:
+    """What tells whether the operations on the Vault screen have changed: for its one query of the vault."""
+    rows = Operation.objects.filter(_worth_a_line(now), vault=OuterRef("pk"))
+    ended = rows.filter(finished_at__isnull=False).order_by("-finished_at")
+    silent = rows.filter(state=OperationState.RUNNING, kind=OperationKind.RESYNCHRONIZE).order_by("-created_at")
+    return {
+        "operation_changed_at": Subquery(rows.order_by("-changed_at").values("changed_at")[:1]),
+        "operation_last": Subquery(ended.values("finished_at")[:1]),
+        "operation_heard_at": Subquery(silent.values("changed_at")[:1]),
+    }
+
+
+def vault_facts(vault: Any, now: datetime) -> tuple[Any, ...]:
+    """A result goes by itself when it is no news any more: that changes the screen without any row having changed. So does a
+    worker that is not heard of."""
+    heard = vault.operation_heard_at
+    news = vault.operation_last is not None and is_news(vault.operation_last, now)
+    return (vault.operation_changed_at, news, heard is not None and now - heard > FORSAKEN_AFTER)
+
+
+def on_vault(vault: Vault, now: datetime) -> OnVault:
+    rows: QuerySet[Operation] = Operation.objects.filter(_worth_a_line(now), vault=vault).select_related("node")
+    running = list(rows.filter(state__in=OPEN_STATES).order_by("created_at"))
+    news = rows.filter(kind__in=KINDS_SHOWN, finished_at__gte=now - RESULT_STAYS)
+    last = news.order_by("-finished_at").first()
+    return OnVault(
+        tuple(operation_shown(operation, now) for operation in running[:SHOWN_AT_ONCE]),
+        max(0, len(running) - SHOWN_AT_ONCE),
+        operation_shown(last, now) if last is not None else None,
+    )

@@ -3,20 +3,20 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import Subquery
 from django.http import Http404, HttpRequest
 from django.urls import URLPattern, path
 from django.utils import timezone
 
 from nodes.choices import OperationKind
-from nodes.models import AppService, Event, Operation, Vault, VaultNode
+from nodes.models import AppService, Event, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
 from replication.stores import wishes
 
 from .guards import fences_of, hold_of
 from .lag import LagChart
 from .live import LiveScreen, Snapshot
-from .operation_shown import KINDS_SHOWN, is_news, operation_shown
+from .operation_shown import on_vault, vault_annotations, vault_facts
 from .safety import safety_of, silence_limit
 from .topology import picture_of, workers_annotations, workers_of
 from .vault_actions import RowActions
@@ -41,9 +41,7 @@ class VaultNodeAdmin(AddNode, RowActions, LagChart, LiveScreen):
     # --- the screen
 
     def snapshot(self, request: HttpRequest) -> Snapshot:
-        shown = Operation.objects.filter(vault=OuterRef("pk"), kind__in=KINDS_SHOWN)
-        # The one that is open, else the one that ended last.
-        latest = shown.order_by(F("finished_at").desc(nulls_first=True), "-created_at")
+        now = timezone.now()
         vault = (
             Vault.objects.annotate(
                 **lease_annotations(SERVICE_NAME),
@@ -59,9 +57,7 @@ class VaultNodeAdmin(AddNode, RowActions, LagChart, LiveScreen):
                 },
                 **workers_annotations(SERVICE_NAME),
                 last_event=Subquery(Event.objects.order_by("-pk").values("pk")[:1]),
-                operation_id=Subquery(latest.values("pk")[:1]),
-                operation_changed_at=Subquery(shown.order_by("-changed_at").values("changed_at")[:1]),
-                operation_finished_at=Subquery(latest.values("finished_at")[:1]),
+                **vault_annotations(now),
             )
             .select_related("primary", "promotable")
             .order_by("created_at", "pk")
@@ -76,11 +72,9 @@ class VaultNodeAdmin(AddNode, RowActions, LagChart, LiveScreen):
         silence, known_until = silence_limit(vault.service_trigger_interval), vault.lease_last_pass_at
         safety = safety_of(vault, nodes, watch, silence=silence, known_until=known_until, keys=keys)
         fences, hold = fences_of(vault, nodes, watch), hold_of(vault, watch.now)
-        # A result goes by itself when it is no news any more: that changes the screen without any row having changed.
-        operation = (vault.operation_changed_at, is_news(vault.operation_finished_at, timezone.now()))
         facts = (
             watch.facts, safety, fences and fences.facts, hold, tuple(row.facts for row in rows), vault.last_event,
-            vault.operation_id, operation, vault.workers, vault.workers_since,
+            vault_facts(vault, now), vault.workers, vault.workers_since,
         )  # fmt: skip
         ages: dict[str, float | None] = {row.age_key: watch.answer_age(row.node.pk) for row in rows}
         ages["lease"] = watch.lease_age
@@ -97,7 +91,6 @@ class VaultNodeAdmin(AddNode, RowActions, LagChart, LiveScreen):
 
     def fill(self, request: HttpRequest, snapshot: Snapshot) -> dict[str, Any]:
         vault = snapshot.context["vault"]
-        operation = Operation.objects.filter(pk=vault.operation_id).select_related("node").first()
         running, watched = wishes.open_kinds(vault), snapshot.context["watch"].trusted
         for row in snapshot.context["rows"]:
             resynchronizing, switching = (k in running for k in (OperationKind.RESYNCHRONIZE, OperationKind.SWITCHOVER))
@@ -110,6 +103,6 @@ class VaultNodeAdmin(AddNode, RowActions, LagChart, LiveScreen):
                 snapshot.context["watch"],
                 workers_of(SERVICE_NAME) if vault.workers else (),
             ),
-            "operation": operation_shown(operation),
+            "operations": on_vault(vault, timezone.now()),
             "events": Event.objects.all()[:EVENTS_SHOWN],
         }

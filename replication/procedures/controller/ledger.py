@@ -57,8 +57,9 @@ class Awaited:
 
     operation: str
     node: str
+    opened: float
+    """Monotonic seconds."""
     opened_at: GtidPosition
-    began: float
 
 
 class Ledger:
@@ -150,21 +151,22 @@ class Ledger:
         if awaited is None:
             return
         primary = view.primary
-        late = now - awaited.began > FIRST_WRITE_WITHIN.total_seconds()
+        late = now - awaited.opened > FIRST_WRITE_WITHIN.total_seconds()
         if late or primary is None or primary.id != awaited.node:
             self._awaited = None
         elif primary.up and primary.database is not None and not primary.database.read_only:
             written = GtidPosition.parse(primary.database.gtid_binlog_pos)
             if awaited.opened_at.missing_from(written):
-                seen = {"ms": round((now - awaited.began) * 1000, 1), "position": str(written)}
+                seen = {"after_open_ms": round((now - awaited.opened) * 1000, 1), "position": str(written)}
                 self._write(self._operations.note(awaited.operation, {"first_write": seen}))
                 self._awaited = None
 
     def _await_write(self, entry: Entry) -> None:
         opened = [s for s in entry.track.steps if s.name.startswith("open ") and s.position]
         if entry.action.kind in HANDS_OVER and opened:
-            at = GtidPosition.parse(opened[-1].position)
-            self._awaited = Awaited(entry.operation, entry.action.node, at, entry.began)
+            at = entry.began + (opened[-1].ms or 0.0) / 1000
+            position = GtidPosition.parse(opened[-1].position)
+            self._awaited = Awaited(entry.operation, entry.action.node, at, position)
 
     def _changed(self, entry: Entry) -> None:
         entry.unwritten = True
