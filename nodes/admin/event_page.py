@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 
 from nodes.models import Event, Operation
+from nodes.sentences import said
 from replication.core import diagnosis, plan, switchover
 
 from .event_filter import Cursor
@@ -28,7 +29,7 @@ def _sentences() -> dict[str, str]:
 
 def rule_says(rule: str) -> str:
     """The sentence of a rule; "" when it differs from case to case, or is not known."""
-    return _sentences().get(rule, "")
+    return said(_sentences().get(rule, ""))
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def event_shown(event: Event) -> EventShown:
         choice=_choice(_object(seen.get("choice"))),
         witness=_witness(_object(seen.get("witness"))),
         steps=steps_of(evidence),
-        nodes=tuple(_node(_object(said)) for said in _list(seen.get("nodes"))),
+        nodes=tuple(_node(_object(told)) for told in _list(seen.get("nodes"))),
         others=", ".join(f"{count} × {_link(str(link))}" for link, count in _object(seen.get("others")).items()),
         row=_row(_object(seen.get("row"))),
         further=_further(evidence, seen),
@@ -138,13 +139,15 @@ def _diagnosis(seen: Mapping[str, Any]) -> Fact | None:
     found = _object(seen.get("diagnosis"))
     if not found.get("rule"):
         return None
-    return Fact(_("What was wrong"), str(found.get("says") or ""), str(found["rule"]))
+    return Fact(_("What was wrong"), said(str(found.get("says") or "")), str(found["rule"]))
 
 
 def _choice(choice: Mapping[str, Any]) -> Fact | None:
     if choice.get("rule"):
         return Fact(
-            _("Who might take over"), _("nobody: %(why)s") % {"why": choice.get("says", "")}, str(choice["rule"])
+            _("Who might take over"),
+            _("nobody: %(why)s") % {"why": said(str(choice.get("says", "")))},
+            str(choice["rule"]),
         )
     if choice.get("node"):
         return Fact(_("Who might take over"), str(choice["node"]))
@@ -191,45 +194,45 @@ def _link(link: str) -> str:
     return str(words[0]) if words else link
 
 
-def _node(said: Mapping[str, Any]) -> NodeSeen:
-    link = str(said.get("link") or "")
-    order = str(said.get("order") or "")
+def _node(told: Mapping[str, Any]) -> NodeSeen:
+    link = str(told.get("link") or "")
+    order = str(told.get("order") or "")
     known = _ORDERS.get(order)
-    silence, epoch = said.get("silence_s"), said.get("epoch")
-    silent = isinstance(silence, int | float) and silence > 0
+    silence, epoch = told.get("silence_s"), told.get("epoch")
+    silent = link != "answers" and isinstance(silence, int | float)
     return NodeSeen(
-        name=str(said.get("node") or ""),
-        primary=bool(said.get("primary")),
+        name=str(told.get("node") or ""),
+        primary=bool(told.get("primary")),
         link=_link(link),
         level=_LINKS[link][1] if link in _LINKS else "off",
         silence=_("for %(seconds)s") % {"seconds": _s(silence)} if silent else "",
-        database=_database(said),
+        database=_database(told),
         order=str(known) if known else order or "–",
         epoch=str(epoch) if epoch is not None else "–",
-        heard=_heard(said),
-        notes=tuple(_notes(said)),
+        heard=_heard(told),
+        notes=tuple(_notes(told)),
     )
 
 
-def _database(said: Mapping[str, Any]) -> str:
-    process = _PROCESSES.get(str(said.get("process")))
+def _database(told: Mapping[str, Any]) -> str:
+    process = _PROCESSES.get(str(told.get("process")))
     if process is None:
         return "–"
-    if "read_only" not in said:
+    if "read_only" not in told:
         return str(process)
-    closed = _("read-only") if said["read_only"] else _("writable")
+    closed = _("read-only") if told["read_only"] else _("writable")
     return _("%(process)s, %(closed)s") % {"process": process, "closed": closed}
 
 
-def _heard(said: Mapping[str, Any]) -> str:
+def _heard(told: Mapping[str, Any]) -> str:
     """Whether it has heard the primary within the limit, and when last."""
-    if said.get("primary"):
+    if told.get("primary"):
         return _("it is the primary")
-    if "hears_primary" not in said:
+    if "hears_primary" not in told:
         return "–"
-    age = said.get("heard_s")
+    age = told.get("heard_s")
     when = _("%(seconds)s before") % {"seconds": _s(age)} if _is_number(age) else _("never")
-    return (_("yes, %(when)s") if said["hears_primary"] else _("no, last %(when)s")) % {"when": when}
+    return (_("yes, %(when)s") if told["hears_primary"] else _("no, last %(when)s")) % {"when": when}
 
 
 _FLAGS: Final = {
@@ -249,7 +252,7 @@ _TEXTS: Final = {
     "error": gettext_lazy("error %(value)s"),
     "connections": gettext_lazy("connections: %(value)s"),
     "commits_stuck_s": gettext_lazy("commits had waited %(value)s s"),
-    "ack_clients": gettext_lazy("%(value)s acknowledging replicas"),
+    "ack_clients": gettext_lazy("acknowledging replicas: %(value)s"),
     "written": gettext_lazy("written %(value)s"),
     "received": gettext_lazy("received %(value)s"),
     "applied": gettext_lazy("applied %(value)s"),
@@ -257,18 +260,18 @@ _TEXTS: Final = {
 }
 
 
-def _notes(said: Mapping[str, Any]) -> list[str]:
-    notes = [str(words) for flag, words in _FLAGS.items() if said.get(flag)]
-    if said.get("active") is False:
+def _notes(told: Mapping[str, Any]) -> list[str]:
+    notes = [str(words) for flag, words in _FLAGS.items() if told.get(flag)]
+    if told.get("active") is False:
         notes.append(_("inactive"))
-    if said.get("receiver") not in (None, "", "Yes"):
-        notes.append(_("receiver: %(state)s") % {"state": said["receiver"]})
-    if said.get("applier") is False:
+    if told.get("receiver") not in (None, "", "Yes"):
+        notes.append(_("receiver: %(state)s") % {"state": told["receiver"]})
+    if told.get("applier") is False:
         notes.append(_("does not apply"))
-    if said.get("acknowledges"):
+    if told.get("acknowledges"):
         notes.append(_("acknowledges"))
     return notes + [
-        str(words) % {"value": said[key]} for key, words in _TEXTS.items() if said.get(key) not in (None, "")
+        str(words) % {"value": told[key]} for key, words in _TEXTS.items() if told.get(key) not in (None, "")
     ]
 
 
@@ -314,7 +317,7 @@ def _further(evidence: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Fact
     """What the procedure noted itself, and what was counted when it was decided."""
     labels = {
         "writable_after_ms": (_("Writable after"), "ms"),
-        "fence": (_("The old Master was told to stop"), ""),
+        "fence": (_("Fence of the old Master"), ""),
         "silence_limit_s": (_("Counts as silent after"), "s"),
         "acker_missing_s": (_("The acker had been missing for"), "s"),
         "held_back_s": (_("A failover on silence was held back for"), "s"),

@@ -1,6 +1,9 @@
 """System → High Availability → Events: the list with its filter, an event's own page, and the export."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, Final
 
 from django.contrib import admin
@@ -13,6 +16,7 @@ from django.utils import timezone
 
 from nodes.choices import EventLevel
 from nodes.models import Event, Vault, VaultNode
+from nodes.sentences import said
 from replication.core import diagnosis, plan
 
 from .event_export import export
@@ -23,7 +27,34 @@ from .live import FixedRows, Snapshot
 PAGE: Final = 50
 NODES_OFFERED: Final = 200
 """Host names that the form offers; any other may be typed."""
+WELL: Final = frozenset(rule.id for rule in diagnosis.RULES if rule.verdict is diagnosis.Verdict.HEALTHY)
 LEVELS: Final = {EventLevel.INFO.value: "off", EventLevel.WARNING.value: "warn", EventLevel.ERROR.value: "bad"}
+
+
+@dataclass(frozen=True)
+class Row:
+    event: Event
+    text: str
+    level: str
+    vault: str
+    says: str
+    """What its rule says."""
+    diagnosis: str
+    """Rule of what was wrong; "" when all was well."""
+    diagnosis_says: str
+
+
+def _row(event: Event, vaults: Mapping[str, str]) -> Row:
+    wrong = "" if event.diagnosis in WELL else event.diagnosis
+    return Row(
+        event=event,
+        text=said(event.text),
+        level=LEVELS.get(event.level, "off"),
+        vault=vaults.get(event.vault_id or "", ""),
+        says=rule_says(event.rule),
+        diagnosis=wrong,
+        diagnosis_says=rule_says(wrong),
+    )
 
 
 @admin.register(Event)
@@ -78,10 +109,7 @@ class EventAdmin(FixedRows):
         here = reverse("admin:nodes_event_changelist")
         query = f"{chosen.query}&" if chosen.query else ""
         return {
-            "rows": [
-                (event, LEVELS.get(event.level, "off"), rule_says(event.rule), vaults.get(event.vault_id or "", ""))
-                for event in page.events
-            ],
+            "rows": [_row(event, vaults) for event in page.events],
             "chosen": chosen,
             "values": chosen.values,
             "vaults": vaults,
@@ -100,7 +128,7 @@ class EventAdmin(FixedRows):
         if getattr(request, "htmx", False):
             return {}
         names = VaultNode.objects.present().order_by("hostname").values_list("hostname", flat=True)
-        rules = [(rule.id, rule.says) for rule in (*plan.RULES, *diagnosis.RULES)]
+        rules = [(rule.id, said(rule.says)) for rule in (*plan.RULES, *diagnosis.RULES)]
         return {
             "nodes": list(names[:NODES_OFFERED]),
             "levels": [(PROBLEMS, None), *EventLevel.choices],
@@ -121,7 +149,8 @@ class EventAdmin(FixedRows):
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": str(event),
+            "title": said(event.text),
+            "at_utc": f"{event.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC",
             "shown": event_shown(event),
             "event": event,
             "level": LEVELS.get(event.level, "off"),

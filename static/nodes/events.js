@@ -14,7 +14,7 @@
     for (const input of form.querySelectorAll("input[data-utc]")) {
       if (input.dataset.utc) input.value = local(new Date(`${input.dataset.utc}Z`));
     }
-    for (const zone of form.querySelectorAll("[data-zone]")) zone.textContent = _("your time");
+    for (const zone of form.querySelectorAll("[data-zone]")) zone.textContent = _("(your time)");
     form.addEventListener("formdata", (event) => {
       for (const [name, value] of [...event.formData.entries()]) {
         const field = form.elements[name];
