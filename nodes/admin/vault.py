@@ -8,10 +8,10 @@ from django.http import Http404, HttpRequest
 from django.urls import URLPattern, path
 from django.utils import timezone
 
-from nodes.choices import OperationKind
 from nodes.models import AppService, Event, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
 from replication.stores import wishes
+from replication.stores.pausing import pause_of
 
 from .guards import fences_of, hold_of
 from .lag import LagChart
@@ -21,7 +21,10 @@ from .safety import safety_of, silence_limit
 from .topology import picture_of, workers_annotations, workers_of
 from .vault_actions import RowActions
 from .vault_add import AddNode
+from .vault_menu import facts_of
+from .vault_policy import VaultPolicy
 from .vault_rows import EVENTS_SHOWN, rows_of
+from .vault_table import rendered
 from .watch import Watch, lease_annotations
 
 
@@ -30,7 +33,7 @@ def _service(field: str) -> Subquery:
 
 
 @admin.register(VaultNode)
-class VaultNodeAdmin(AddNode, RowActions, LagChart, LiveScreen):
+class VaultNodeAdmin(AddNode, RowActions, VaultPolicy, LagChart, LiveScreen):
     screen_template = "nodes/vault.html"
     live_template = "nodes/vault_live.html"
 
@@ -72,9 +75,10 @@ class VaultNodeAdmin(AddNode, RowActions, LagChart, LiveScreen):
         silence, known_until = silence_limit(vault.service_trigger_interval), vault.lease_last_pass_at
         safety = safety_of(vault, nodes, watch, silence=silence, known_until=known_until, keys=keys)
         fences, hold = fences_of(vault, nodes, watch), hold_of(vault, watch.now)
+        pause = pause_of(vault, watch.now)
         facts = (
             watch.facts, safety, fences and fences.facts, hold, tuple(row.facts for row in rows), vault.last_event,
-            vault_facts(vault, now), vault.workers, vault.workers_since,
+            vault_facts(vault, now), pause, vault.workers, vault.workers_since,
         )  # fmt: skip
         ages: dict[str, float | None] = {row.age_key: watch.answer_age(row.node.pk) for row in rows}
         ages["lease"] = watch.lease_age
@@ -84,25 +88,29 @@ class VaultNodeAdmin(AddNode, RowActions, LagChart, LiveScreen):
             name: request.user.has_perm(f"nodes.{name}_vaultnode")
             for name in ("add", "change", "delete", "resynchronize", "switchover")
         }
+        own = ("pause", "change", "clear_hold")
+        may["pause"], may["policy"], may["clear_hold"] = (request.user.has_perm(f"nodes.{name}_vault") for name in own)
         context = {
-            "vault": vault, "watch": watch, "rows": rows, "safety": safety, "fences": fences, "hold": hold, "may": may
+            "vault": vault, "watch": watch, "rows": rows, "safety": safety, "fences": fences, "hold": hold, "pause": pause, "may": may
         }  # fmt: skip
         return Snapshot((*facts, tuple(may.items())), ages, context)
 
     def fill(self, request: HttpRequest, snapshot: Snapshot) -> dict[str, Any]:
         vault = snapshot.context["vault"]
-        running, watched = wishes.open_kinds(vault), snapshot.context["watch"].trusted
-        for row in snapshot.context["rows"]:
-            resynchronizing, switching = (k in running for k in (OperationKind.RESYNCHRONIZE, OperationKind.SWITCHOVER))
-            row.refused = wishes.why_not_resynchronize(vault, row.node, running=resynchronizing)
-            row.not_master = wishes.why_not_switch_over(vault, row.node, watched=watched, running=switching)
+        shown = snapshot.context
+        menus = facts_of(
+            vault,
+            self._back(),
+            shown["may"],
+            watched=shown["watch"].trusted,
+            running=wishes.open_kinds(vault),
+            paused=shown["pause"] is not None,
+        )
         return {
             "picture": picture_of(
-                vault,
-                snapshot.context["rows"],
-                snapshot.context["watch"],
-                workers_of(SERVICE_NAME) if vault.workers else (),
+                vault, shown["rows"], shown["watch"], workers_of(SERVICE_NAME) if vault.workers else ()
             ),
+            "table": rendered(shown["rows"], menus, snapshot.ages),
             "operations": on_vault(vault, timezone.now()),
             "events": Event.objects.all()[:EVENTS_SHOWN],
         }

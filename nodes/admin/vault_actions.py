@@ -1,16 +1,20 @@
 """What can be asked for on a row of the Vault screen: update, delete, and the entries of its Action menu."""
 
+from typing import Any
+
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.choices import OperationKind
-from nodes.forms import SwitchoverForm, UpdateNodeForm
+from nodes.forms import LeaveForm, SwitchoverForm, UpdateNodeForm
 from nodes.models import VaultNode
-from replication.stores import wishes
+from replication.stores import leaving, wishes
 
 from . import dialogs
+from .node_known import known_of
 from .queues import enqueue_resynchronize
 from .vault_popup import VaultPopups
 
@@ -30,38 +34,49 @@ class RowActions(VaultPopups):
         ]
 
     def update(self, request: HttpRequest, pk: str) -> HttpResponse:
+        """Active or not, and what is known of the node. What would take safety away is asked once more, with the hostname."""
         self._need(request, "change")
         node = self._node(pk)
-        form = UpdateNodeForm(request.POST if request.method == "POST" else None, initial={"active": node.active})
-        if request.method == "POST" and form.is_valid():
-            refused = wishes.set_active(node, form.cleaned_data["active"], request.user)
+        posted = request.POST if request.method == "POST" else None
+        wanted = bool(posted.get("active")) if posted is not None else request.GET.get("active", "") != "0"
+        leaves = node.active and wishes.why_not_take_out(node.vault, node) is None
+        meaning = leaving.meaning_of(node) if leaves else None
+        typed = meaning is not None and meaning.typed and not wanted
+        asked = posted is not None and typed and "confirm" not in posted
+        initial = {"active": wanted if "active" in request.GET or asked else node.active}
+        form = UpdateNodeForm(None if asked else posted, initial=initial, typed=typed, hostname=node.hostname)
+        if posted is not None and not asked and form.is_valid():
+            refused = _set_active(node, form, request.user)
             if refused is None:
                 messages.success(request, _("%(name)s was updated.") % {"name": node.hostname})
                 return dialogs.done(request, self._back())
-            form.add_error("active", refused.says)
+            form.add_error(refused.field if refused.field in form.fields else "active", refused.says)
         return dialogs.show(
-            request, self, "nodes/node_form.html", title=node.hostname, back=self._back(), form=form, button=_("Update"),
-            node=node,
+            request, self, "nodes/vault/node.html", title=node.hostname, back=self._back(), form=form, button=_("Update"),
+            node=node, known=known_of(node, timezone.now()), meaning=meaning, dangerous=typed,
         )  # fmt: skip
 
     def delete(self, request: HttpRequest, pk: str) -> HttpResponse:
         self._need(request, "delete")
         node = self._node(pk)
+        posted = request.POST if request.method == "POST" else None
         refused = wishes.why_not_take_out(node.vault, node)
-        if request.method == "POST" and refused is None:
-            refused = wishes.remove_node(node, request.user)
+        meaning = leaving.meaning_of(node) if refused is None else None
+        form = LeaveForm(posted, hostname=node.hostname) if meaning is not None and meaning.typed else None
+        if posted is not None and refused is None and (form is None or form.is_valid()):
+            said = form.cleaned_data if form is not None else {"confirm": "", "reason": ""}
+            refused = leaving.delete(node, request.user, typed=said["confirm"], reason=said["reason"])
             if refused is None:
                 messages.success(request, _("%(name)s was deleted.") % {"name": node.hostname})
                 messages.info(request, _purge_notice(node), extra_tags=dialogs.STICKY)
                 return dialogs.done(request, self._back())
+            if form is not None and refused.field in form.fields:
+                form.add_error(refused.field, refused.says)
+                refused = None
         text = _("Replication to this vault stops. Its data stays on its own disk until it is purged there.")
-        if node.vault.promotable_id == node.pk:
-            text += " " + _(
-                "It is the fallback that would take over: until another one has, a lost Master is not replaced."
-            )
         return dialogs.show(
             request, self, "nodes/confirm.html", title=_("Delete %(name)s?") % {"name": node.hostname}, back=self._back(),
-            text=text, refused=refused, dangerous=True,
+            text=text, refused=refused, dangerous=True, meaning=meaning, form=form,
         )  # fmt: skip
 
     def resynchronize(self, request: HttpRequest, pk: str) -> HttpResponse:
@@ -104,10 +119,8 @@ class RowActions(VaultPopups):
         )  # fmt: skip
 
     def clear_hold(self, request: HttpRequest) -> HttpResponse:
-        self._need(request, "change")
-        vault = wishes.default_vault()
-        if vault is None:
-            raise Http404("there is no vault: run manage.py migrate")
+        self._need(request, "clear_hold", "vault")
+        vault = self._vault()
         if request.method == "POST":
             wishes.clear_silence_hold(vault, request.user)
             messages.info(request, _("The next failover on silence is no longer held back."))
@@ -119,6 +132,13 @@ class RowActions(VaultPopups):
         return dialogs.show(
             request, self, "nodes/confirm.html", title=_("Clear the hold?"), back=self._back(), text=text
         )
+
+
+def _set_active(node: VaultNode, form: UpdateNodeForm, actor: Any) -> wishes.RefusedWish | None:
+    said = form.cleaned_data
+    if said["active"]:
+        return wishes.set_active(node, True, actor)
+    return leaving.make_inactive(node, actor, typed=said.get("confirm", ""), reason=said.get("reason", ""))
 
 
 def _switchover_text(node: VaultNode) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 
-from nodes.models import VaultNode
+from nodes.models import Vault, VaultNode
+from replication.stores import wishes
 
 
 class VaultPopups(admin.ModelAdmin):
@@ -24,9 +25,15 @@ class VaultPopups(admin.ModelAdmin):
     def _back(self) -> str:
         return reverse("admin:nodes_vaultnode_changelist")
 
-    def _need(self, request: HttpRequest, permission: str) -> None:
-        if not request.user.has_perm(f"nodes.{permission}_vaultnode"):
+    def _need(self, request: HttpRequest, permission: str, model: str = "vaultnode") -> None:
+        if not request.user.has_perm(f"nodes.{permission}_{model}"):
             raise PermissionDenied
+
+    def _vault(self) -> Vault:
+        vault = wishes.default_vault()
+        if vault is None:
+            raise Http404("there is no vault: run manage.py migrate")
+        return vault
 
     def _node(self, pk: str) -> VaultNode:
         return get_object_or_404(VaultNode.objects.present().select_related("vault", "vault__primary"), pk=pk)

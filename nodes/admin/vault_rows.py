@@ -1,12 +1,11 @@
 """What the Vault screen says of each node: only what is known now, with its age."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from nodes.choices import STATUS_LEVELS, status_label
 from nodes.models import Vault, VaultNode
 from replication.core.roles import NodeStatus, SystemRole
-from replication.stores.wishes import RefusedWish
 
 from .watch import Watch
 
@@ -17,18 +16,18 @@ EVENTS_SHOWN: Final = 12
 class Row:
     node: VaultNode
     role: str
+    shown: NodeStatus
+    """Its status as far as it is known now."""
     status: str
     level: str
     is_primary: bool
     known: bool
+    detail: str
+    """What the words of its status leave out, such as the transactions that only it has; "" when they say all."""
     last_seen: str
     """The status it had when somebody still looked; "" while somebody does, or when it never had one."""
     age_key: str = ""
     """Of its last answer among the ages of this very list: short, for they travel in a header with every poll."""
-    refused: RefusedWish | None = field(default=None)
-    """Why Re-synchronize Master is not possible now; filled in for a full answer only."""
-    not_master: RefusedWish | None = field(default=None)
-    """Why Make Master is not possible now; likewise."""
 
     @property
     def fails_back(self) -> bool:
@@ -37,6 +36,7 @@ class Row:
 
     @property
     def facts(self) -> tuple[Any, ...]:
+        """Everything that is shown of it: part of the version stamp, and the key under which its HTML is kept."""
         n = self.node
         return (
             n.pk,
@@ -47,6 +47,7 @@ class Row:
             n.active,
             self.role,
             self.status,
+            self.detail,
             self.last_seen,
             self.is_primary,
             n.not_primary,
@@ -64,10 +65,12 @@ def rows_of(vault: Vault, nodes: list[VaultNode], watch: Watch) -> list[Row]:
             Row(
                 node=node,
                 role=node.current_role,
+                shown=shown,
                 status=status_label(shown, node.status_detail),
                 level=STATUS_LEVELS[shown],
                 is_primary=vault.primary_id == node.pk,
                 known=known,
+                detail=node.status_detail if shown is NodeStatus.DIVERGED else "",
                 last_seen=""
                 if known or status is NodeStatus.UNKNOWN
                 else str(status_label(status, node.status_detail)),

@@ -149,7 +149,7 @@ def why_not_take_out(vault: Vault, node: VaultNode) -> RefusedWish | None:
     return None
 
 
-def set_active(node: VaultNode, active: bool, actor: Any) -> RefusedWish | None:
+def set_active(node: VaultNode, active: bool, actor: Any, *, reason: str = "") -> RefusedWish | None:
     """Wish a node in or out of replication. Saying the same again changes nothing and is no event."""
     with transaction.atomic():
         vault = _lock(node.vault_id)
@@ -163,7 +163,7 @@ def set_active(node: VaultNode, active: bool, actor: Any) -> RefusedWish | None:
         )
         if changed:
             text = _("node made active") if active else _("node made inactive")
-            _event(vault, node, actor, text, {"active": (not active, active)})
+            _event(vault, node, actor, text, {"active": (not active, active)}, reason=reason)
         elif not VaultNode.objects.present().filter(pk=node.pk).exists():
             return RefusedWish("W32", _("%(name)s has been deleted meanwhile.") % {"name": node.hostname})
     return None

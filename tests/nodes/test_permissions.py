@@ -28,6 +28,8 @@ DOORS = (
     Door("delete_vaultnode", VAULT + "{node}/delete/", VAULT),
     Door("resynchronize_vaultnode", VAULT + "{node}/resynchronize/", VAULT),
     Door("switchover_vaultnode", VAULT + "{node}/switchover/", VAULT),
+    Door("pause_vault", VAULT + "pause/", VAULT),
+    Door("change_vault", VAULT + "policy/", VAULT),
     Door("clear_hold_vault", VAULT + "hold/clear/", VAULT),
     Door("start_stop_appservice", SERVICES + "{service}/start/", SERVICES),
     Door("start_stop_appservice", SERVICES + "{service}/stop/", SERVICES),
@@ -46,7 +48,7 @@ def state() -> tuple[object, ...]:
     return (
         list(VaultNode.objects.values_list("pk", "active", "removed_at")),
         list(AppService.objects.values_list("desired_state", "run_requested_at", "trigger_interval")),
-        list(Vault.objects.values_list("silence_failover_at", "silence_hold_seconds")),
+        list(Vault.objects.values_list("silence_failover_at", "silence_hold_seconds", "paused_at", "stay_writable")),
         Event.objects.count(),
         Operation.objects.count(),
     )

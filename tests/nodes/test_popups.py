@@ -13,6 +13,9 @@ from nodes.choices import OperationKind
 from nodes.models import AppService, Event, Operation, ServiceLease, Vault, VaultNode
 from tests.nodes.test_screens import SCREENS, SERVICES, VAULT, Pair, shown
 
+SURE = {"confirm": "beta.example", "reason": "its host is replaced"}
+"""What beta, the fallback that would take over, has to be let go with."""
+
 
 class TestWishes:
     @pytest.mark.parametrize("name", ["change", "delete"])
@@ -31,7 +34,7 @@ class TestWishes:
         assert "Yes" not in text
 
     def test_update_takes_effect_and_says_so(self, admin: Client, pair: Pair) -> None:
-        response = admin.post(f"{VAULT}{pair[1].pk}/change/", {})
+        response = admin.post(f"{VAULT}{pair[1].pk}/change/", SURE)
         assert response.status_code == 200
         assert json.loads(response["HX-Trigger"]) == {"dialog:close": "", "list:changed": ""}
         assert "beta.example was updated." in response.content.decode()
@@ -46,7 +49,7 @@ class TestWishes:
         asked = shown(admin, f"{VAULT}{pair[1].pk}/delete/")
         assert "Delete beta.example?" in asked
         assert VaultNode.objects.present().count() == 2
-        response = admin.post(f"{VAULT}{pair[1].pk}/delete/")
+        response = admin.post(f"{VAULT}{pair[1].pk}/delete/", SURE)
         text = response.content.decode()
         assert "type on beta.example: vault-agent purge --home /srv/b" in text
         assert "data-sticky" in text
@@ -54,7 +57,7 @@ class TestWishes:
         assert 'data-node="alpha.example"' in shown(admin)
 
     def test_without_a_known_command_the_notice_still_says_what_to_do(self, admin: Client, pair: Pair) -> None:
-        assert "vault-agent purge --home" in admin.post(f"{VAULT}{pair[1].pk}/delete/").content.decode()
+        assert "vault-agent purge --home" in admin.post(f"{VAULT}{pair[1].pk}/delete/", SURE).content.decode()
 
     @pytest.mark.parametrize(
         ("prepare", "reason"),
@@ -140,7 +143,7 @@ class TestWithoutJavascript:
             (f"{SERVICES}{service.pk}/stop/", SERVICES, "is asked to stop."),
             (f"{SERVICES}{service.pk}/run/", SERVICES, "is stopped: start it first"),
         ):
-            response = plain.post(address)
+            response = plain.post(address, SURE)
             assert (response.status_code, response["Location"]) == (302, back)
             assert says in shown(plain, back)
 

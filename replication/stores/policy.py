@@ -1,0 +1,33 @@
+"""The vault's policy: what happens to writes when the acker is lost."""
+
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from nodes.models import Event, Vault
+
+from . import audit
+
+
+def set_stay_writable(vault: Vault, stay_writable: bool, actor: Any, *, reason: str = "") -> bool:
+    """Go solo and stay writable without an acker, or block. Answers whether it was another one before; the same is no event."""
+    reason = " ".join(reason.split())
+    with transaction.atomic():
+        before = Vault.objects.select_for_update().get(pk=vault.pk)
+        if before.stay_writable == stay_writable:
+            return False
+        Vault.objects.filter(pk=before.pk).update(stay_writable=stay_writable)
+        text = (
+            _("policy: stay writable when the fallback is lost")
+            if stay_writable
+            else _("policy: block writes when the fallback is lost")
+        )
+        Event.objects.create(
+            vault=before,
+            epoch=before.epoch,
+            text=f"{text}: {reason}" if reason else text,
+            actor=actor.get_username() if actor is not None else "",
+        )
+        audit.record(before, text, {"stay_writable": (not stay_writable, stay_writable)}, actor=actor, reason=reason)
+    return True
