@@ -12,12 +12,15 @@ from redis.exceptions import RedisError
 from nodes.models import AppService, Operation, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
 from replication.jobs import resynchronize
-from replication.stores import audit, cancelling, pausing, wishes
+from replication.stores import audit, cancelling, leaving, pausing, policy, wishes
 from replication.stores.wishes import QueueUnavailable, RefusedWish
 
 _NODE: Final = "hostname of the node, as the Vault screen shows it"
 _SERVICE: Final = "name of the service"
 _ASKS: Final = "yes, do it: what a screen asks before it acts, this command refuses without"
+POLICIES: Final = ("stay-writable", "block")
+_FLAGS: Final = {"confirm": "--confirm HOSTNAME", "reason": "--reason TEXT"}
+"""How the fields of a form are given here."""
 _LONGEST: Final = int(pausing.LONGEST.total_seconds() // 60)
 
 
@@ -74,8 +77,7 @@ def _activate(o: dict[str, Any]) -> str:
 
 def _deactivate(o: dict[str, Any]) -> str:
     node = _node(o["node"])
-    _confirmed(o, f"{node.hostname} stops following, and cannot take over.")
-    _granted(wishes.set_active(node, False, o["actor"]))
+    _granted(leaving.make_inactive(node, o["actor"], typed=o["confirm"], reason=o["reason"]))
     return f"{node.hostname} is to be inactive."
 
 
@@ -84,7 +86,7 @@ def _delete(o: dict[str, Any]) -> str:
     if o["confirm"] != node.hostname:
         text = f"Replication to {node.hostname} stops for good. To confirm, add --confirm {node.hostname}"
         _granted(RefusedWish("W44", f"{text}."))
-    _granted(wishes.remove_node(node, o["actor"], reason=o["reason"]))
+    _granted(leaving.delete(node, o["actor"], typed=o["confirm"], reason=o["reason"]))
     command = (node.report or {}).get("purge_command") or "vault-agent purge --home …"
     return f"{node.hostname} is deleted. To remove its data as well, type on it: {command}"
 
@@ -123,6 +125,14 @@ def _resume(o: dict[str, Any]) -> str:
     return "Automatic failover is no longer paused."
 
 
+def _policy(o: dict[str, Any]) -> str:
+    writable = o["policy"] == POLICIES[0]
+    says = "Without its acker the vault stays writable, solo." if writable else "Without its acker all writes wait."
+    _confirmed(o, says)
+    policy.set_stay_writable(_vault(), writable, o["actor"], reason=o["reason"])
+    return says
+
+
 def _cancel(o: dict[str, Any]) -> str:
     operation = Operation.objects.filter(pk=o["operation"]).first()
     if operation is None:
@@ -134,18 +144,17 @@ def _cancel(o: dict[str, Any]) -> str:
 _on_service = ((("service",), {"nargs": "?", "default": SERVICE_NAME, "help": _SERVICE}),)
 _on_node = ((("node",), {"help": _NODE}),)
 _yes = ((("--yes",), {"action": "store_true", "help": _ASKS}),)
+_typed = (
+    (("--confirm",), {"default": "", "metavar": "HOSTNAME", "help": "its hostname once more, where that is asked"}),
+)
 _Action = tuple[str, Callable[[dict[str, Any]], str], tuple[tuple[tuple[str, ...], dict[str, Any]], ...]]
 ACTIONS: Final[dict[str, _Action]] = {
     "start": ("Start a service.", _start, _on_service),
     "stop": ("Stop a service: nothing fails over while it is stopped.", _stop, (*_on_service, *_yes)),
     "run": ("One full pass of a started service, at once.", _run, _on_service),
     "activate": ("Let a node take part.", _activate, _on_node),
-    "deactivate": ("Take a node out of replication.", _deactivate, (*_on_node, *_yes)),
-    "delete": (
-        "Delete a node.",
-        _delete,
-        (*_on_node, (("--confirm",), {"default": "", "metavar": "HOSTNAME", "help": "its hostname once more"})),
-    ),
+    "deactivate": ("Take a node out of replication.", _deactivate, (*_on_node, *_typed)),
+    "delete": ("Delete a node.", _delete, (*_on_node, *_typed)),
     "switch-over": ("Make a node the Master while both live.", _switch_over, (*_on_node, *_yes)),
     "resynchronize": (
         "Bring the fallbacks to the Master's position.",
@@ -163,6 +172,11 @@ ACTIONS: Final[dict[str, _Action]] = {
         ),
     ),
     "resume": ("End the pause.", _resume, ()),
+    "policy": (
+        "What a vault does without its acker.",
+        _policy,
+        ((("policy",), {"choices": POLICIES, "help": "stay writable (solo), or block writes until it is back"}), *_yes),
+    ),
     "cancel": ("Cancel an operation.", _cancel, ((("operation",), {"help": "its id, from vault_status --json"}),)),
 }
 
@@ -170,7 +184,8 @@ ACTIONS: Final[dict[str, _Action]] = {
 def _granted(answer: Any) -> Any:
     """The answer, unless it is a refusal: that is the command's end."""
     if isinstance(answer, RefusedWish):
-        raise CommandError(f"{answer.rule} · {answer.says}")
+        flag = f" (here: {_FLAGS[answer.field]})" if answer.field in _FLAGS else ""
+        raise CommandError(f"{answer.rule} · {answer.says}{flag}")
     return answer
 
 
