@@ -7,6 +7,8 @@ would read as one that refuses.
 import asyncio
 import json
 import ssl
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +18,7 @@ import aiohttp
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import NodeUnreachable, StaleEpoch, StepFailed
+from replication.core.probe import ProbeAnswer, Target
 from replication.core.report import PROTOCOL, NodeReport
 from replication.core.roles import Witness
 from replication.core.view import NodeView
@@ -100,6 +103,22 @@ class AgentClient:
         reason, text = str(data.get("reason", status)), str(data.get("text", f"answered with status {status}"))
         raise StepFailed(node.hostname, verb.value, reason, text)
 
+    async def probe(self, node: NodeView, targets: Sequence[Target]) -> ProbeAnswer:
+        """Have an agent look around. Raises NodeUnreachable, also of kind "lacks" (too old to be asked) and "busy"."""
+        total = CONNECT + limits.PROBE_DEADLINE.total_seconds() + limits.HELLO_MARGIN.total_seconds()
+        body = {"targets": [asdict(target) for target in targets]}
+        status, data = await self._ask(node, "POST", "probe", total=total, json=body)
+        if status != 200:
+            kind = {404: "lacks", 429: "busy"}.get(status, "protocol")
+            raise NodeUnreachable(node.hostname, kind, f"it was asked to look around and answered with status {status}")
+        try:
+            answer = ProbeAnswer.from_json(data)
+            if len(answer.reached) != len(targets):
+                raise ValueError(f"{len(targets)} targets, {len(answer.reached)} answers")
+        except ValueError as error:
+            raise NodeUnreachable(node.hostname, "protocol", str(error)) from error
+        return answer
+
     async def _ask(self, node: NodeView, method: str, path: str, *, total: float, **request: Any) -> tuple[int, Any]:
         url = f"https://{_host(node.ip)}:{node.port}/{path}"
         timeout = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT)
@@ -116,8 +135,11 @@ class AgentClient:
 class PortWitness:
     """Adapter of core.ports.Witnesses: a database that lives greets every new connection by itself."""
 
+    def __init__(self, deadline: timedelta = limits.WITNESS_DEADLINE) -> None:
+        self._deadline = deadline
+
     async def ask(self, node: NodeView) -> Witness:
-        deadline = limits.WITNESS_DEADLINE.total_seconds()
+        deadline = self._deadline.total_seconds()
         try:
             async with asyncio.timeout(deadline):
                 reader, writer = await asyncio.open_connection(node.ip, node.database_port)

@@ -14,9 +14,11 @@ from django.utils.translation import gettext as _
 
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Operation
-from nodes.models.operation import OPEN_STATES
+from nodes.models.operation import JOB_KINDS, OPEN_STATES
+from replication.core.checks import Outcome
 from replication.stores.wishes import NewNode, QueueUnavailable, finish_operation
 
+from .checklist import Checklist, checklist
 from .queues import enqueue_preflight
 
 PAUSE_SECONDS: Final = 0.1
@@ -28,6 +30,12 @@ class Verdict:
     """(form field or "", sentence)"""
     warnings: tuple[str, ...] = ()
     agent_id: str = ""
+    checks: tuple[Mapping[str, str], ...] = ()
+    """As they stand in the operation's row; empty when the host could not be checked."""
+
+    @property
+    def shown(self) -> Checklist:
+        return checklist(self.checks, [text for _field, text in self.errors])
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,7 @@ def check(new: NewNode, vault_id: str, user: Any) -> Verdict:
         return Verdict(errors=(("", text),))
     ended = _wait(operation.pk)
     if ended is None:
-        text = _(
-            "The host was not checked within %(seconds)d s, so nothing was saved: no worker took the check. "
-            "See that an ops worker runs, then press Save again."
-        )
-        return Verdict(errors=(("", text % {"seconds": settings.PREFLIGHT_WAIT}),))
+        return Verdict(errors=(("", _why_late(operation.pk)),))
     return _read(ended)
 
 
@@ -81,14 +85,41 @@ def _wait(operation_id: str) -> _Ended | None:
         time.sleep(PAUSE_SECONDS)
 
 
+def _why_late(operation_id: str) -> str:
+    """Nobody took it, or who could is busy, or it was begun and hung."""
+    wait = {"seconds": settings.PREFLIGHT_WAIT}
+    if Operation.objects.filter(pk=operation_id, started_at__isnull=False).exists():
+        text = _(
+            "The check of the host took longer than %(seconds)d s, so nothing was saved: see the log of the ops worker, "
+            "then try again."
+        )
+        return text % wait
+    busy = Operation.objects.filter(kind__in=JOB_KINDS, state=OperationState.RUNNING).exclude(pk=operation_id).first()
+    if busy is not None:
+        text = _(
+            "The host was not checked within %(seconds)d s, so nothing was saved: the ops worker is busy with “%(kind)s”. "
+            "Try again when that is over, or start one more ops worker."
+        )
+        return text % {**wait, "kind": busy.get_kind_display()}
+    text = _(
+        "The host was not checked within %(seconds)d s, so nothing was saved: no worker took the check. "
+        "See that an ops worker runs, then press Save again."
+    )
+    return text % wait
+
+
 def _read(ended: _Ended) -> Verdict:
     result = ended.result
+    checks = tuple(result.get("checks", ()))
+    failed = [one for one in checks if one["outcome"] == Outcome.ERROR]
     errors = tuple((str(e.get("field", "")), str(e["text"])) for e in result.get("errors", ()))
+    errors += tuple((one["field"], one["says"]) for one in failed)
     if not errors and ended.state != OperationState.SUCCEEDED:
         summary = str(result.get("summary", "")) or _("no reason was given")
         errors = (("", _("The check of the host failed: %(summary)s. Nothing was saved.") % {"summary": summary}),)
     return Verdict(
         errors=errors,
-        warnings=tuple(str(w) for w in result.get("warnings", ())),
+        warnings=tuple(one["says"] for one in checks if one["outcome"] == Outcome.WARNING),
         agent_id=str(result.get("agent_id", "")),
+        checks=checks,
     )

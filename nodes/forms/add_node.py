@@ -85,6 +85,12 @@ class AddNodeForm(PopupForm):
             }
         )
 
+    def sentences(self) -> list[tuple[str, str]]:
+        """What is wrong, field by field, "" for the form as a whole."""
+        return [
+            (name if name in self.fields else "", str(text)) for name, texts in self.errors.items() for text in texts
+        ]
+
     def refuse(self, field: str, text: str) -> None:
         """Show a sentence at its field, or above the form when there is no such field."""
         self.add_error(field if field in self.fields else None, text)

@@ -31,11 +31,13 @@ from replication.agent.firewall import NftCut, why_no_nftables
 from replication.agent.lease import PrimaryLease
 from replication.agent.observer import Observer
 from replication.agent.peers import peers_of
+from replication.agent.probe import Probes
 from replication.agent.process import Mariadbd
 from replication.agent.state import StateDamaged, StateFile, load
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StepFailed
+from replication.core.probe import ProbeAnswer, Target
 from replication.core.report import PROTOCOL, NodeReport
 from replication.core.roles import ProcessState
 from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, StateError
@@ -87,6 +89,7 @@ class VaultAgent:
         self.firewall = NftCut(config.agent_id, config.database_port, wanted=config.cut == "auto")
         self.admin = AdminDoor(config)
         self.admin_probe = AdminProbe(self.admin, self._bump)
+        self._probes = Probes(config)
 
         def server() -> object:
             return self.process.handle
@@ -334,6 +337,13 @@ class VaultAgent:
     def grant(self, request: GrantRequest) -> str:
         """Why this node does not grant; "" when it does."""
         return grant_refusal(self.state.read(), request)
+
+    async def probe(self, targets: tuple[Target, ...], asker: str) -> ProbeAnswer:
+        """What a controller wants to know of this host before another one joins. Raises AskedTooOften."""
+        reached, data_bytes = await self._probes.look(targets, asker)
+        database = self.observer.report() if self.process.phase is ProcessState.UP else None
+        server_id = database.server_id if database is not None else None
+        return ProbeAnswer(clock=time.time(), server_id=server_id, data_bytes=data_bytes, reached=reached)
 
     async def wait_change(self, since: int, seconds: float) -> NodeReport:
         """The report as soon as its version is not `since`, or after `seconds`."""

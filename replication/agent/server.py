@@ -1,4 +1,4 @@
-"""HTTPS on the agent's port: hello and commands for controllers, health pages for everybody. docs/reference/agent-protocol.md.
+"""HTTPS on the agent's port: hello, probe and commands for controllers, health pages for everybody. docs/reference/agent-protocol.md.
 
 Who asks is known from the client certificate alone: issued by our authority, OU=controller. A certificate of any other
 authority does not get past the handshake; none gets the health pages only, a node's may ask for a grant as well.
@@ -17,9 +17,11 @@ from aiohttp.typedefs import Handler
 
 from replication.agent.config import AgentConfig
 from replication.agent.errors import CannotStart
+from replication.agent.probe import AskedTooOften
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StaleEpoch, StepFailed
+from replication.core.probe import ProbeAnswer, Target, targets_from_json
 from replication.core.report import NodeReport
 from replication.core.roles import OrderKind, ProcessState
 from replication.procedures.vault.lease import GrantRequest
@@ -48,6 +50,8 @@ class Agent(Protocol):
     async def hello(self, since: int, seconds: float, echo: str, term: int) -> NodeReport: ...
 
     def grant(self, request: GrantRequest) -> str: ...
+
+    async def probe(self, targets: tuple[Target, ...], asker: str) -> ProbeAnswer: ...
 
     async def execute(self, verb: Verb, command: Command) -> Answer: ...
 
@@ -96,6 +100,7 @@ class AgentServer:
                 web.get("/replica", self._replica),
                 web.get("/hello", self._hello),
                 web.post("/grant", self._grant),
+                web.post("/probe", self._probe),
                 web.post("/command/{verb}", self._command),
             ]
         )
@@ -184,6 +189,20 @@ class AgentServer:
         against = self._agent.grant(wish)
         return _refusal(409, text=against) if against else web.json_response({"granted": True})
 
+    async def _probe(self, request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                targets = targets_from_json(json.loads(await request.read()))
+        except TimeoutError:
+            return _refusal(408, text=f"the request did not arrive within {BODY_SECONDS} s")
+        except (ValueError, RecursionError) as error:
+            return _refusal(400, text=f"not a request to look around: {error}")
+        try:
+            answer = await self._agent.probe(targets, _name_of(request.transport))
+        except AskedTooOften as error:
+            return _refusal(429, text=str(error))
+        return web.json_response(answer.to_json())
+
     async def _command(self, request: web.Request) -> web.Response:
         name = request.match_info["verb"]
         try:
@@ -250,13 +269,16 @@ def is_controller(transport: asyncio.BaseTransport) -> bool:
 
 
 def _unit(transport: asyncio.BaseTransport) -> list[str]:
+    return _subject(transport, "organizationalUnitName")
+
+
+def _name_of(transport: asyncio.BaseTransport | None) -> str:
+    return " ".join(_subject(transport, "commonName")) if transport is not None else ""
+
+
+def _subject(transport: asyncio.BaseTransport, part: str) -> list[str]:
     certificate = transport.get_extra_info("peercert") or {}
-    return [
-        value
-        for attributes in certificate.get("subject", ())
-        for name, value in attributes
-        if name == "organizationalUnitName"
-    ]
+    return [value for attributes in certificate.get("subject", ()) for name, value in attributes if name == part]
 
 
 @web.middleware

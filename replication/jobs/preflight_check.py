@@ -1,20 +1,28 @@
-"""The check before a node is added: asks the agent and its database port, and lets core/preflight.py judge."""
+"""The check before a node is added: asks the new host and every present one at once, and lets core/preflight.py judge.
+
+It ends within limits.PREFLIGHT_DEADLINE, whoever is silent: a form is waiting.
+"""
 
 import asyncio
 import logging
-from datetime import timedelta
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
 
 from nodes.choices import OperationState
-from nodes.models import ApplicationNode, VaultNode
+from nodes.models import ApplicationNode, Operation, VaultNode
 from replication.client import AgentClient, PortWitness
+from replication.core import limits
+from replication.core.checks import Judgement, Look, Peer, Question, Seen, clock_ahead
 from replication.core.errors import NodeUnreachable
-from replication.core.preflight import Judgement, Peer, Question, judge, judge_unreachable
+from replication.core.preflight import judge, judge_unreachable
+from replication.core.probe import Target
 from replication.core.report import NodeReport
-from replication.core.roles import SystemRole
+from replication.core.roles import SystemRole, Witness
 from replication.core.version import VERSION
 from replication.core.view import NodeView
 from replication.stores import operations
@@ -24,37 +32,83 @@ SEEN_LATELY = timedelta(seconds=60)
 
 
 def _question(arguments: dict[str, Any]) -> Question:
-    peers = [
-        Peer(
-            hostname=node.hostname,
-            system_role=SystemRole(node.system_role),
-            is_primary=node.vault.primary_id == node.pk
-            or (node.vault.primary_id is None and node.system_role == SystemRole.PRIMARY),
-            database_version=((node.report or {}).get("database") or {}).get("version", ""),
-        )
-        for node in VaultNode.objects.present().filter(vault_id=arguments["vault"]).select_related("vault")
-    ]
+    nodes = VaultNode.objects.present().filter(vault_id=arguments["vault"]).select_related("vault").order_by("ordinal")
     lately = ApplicationNode.objects.filter(last_seen__gte=timezone.now() - SEEN_LATELY)
     return Question(
+        hostname=arguments["hostname"],
         ip=arguments["ip"],
         port=int(arguments["port"]),
         database_port=int(arguments["database_port"]),
         system_role=SystemRole(arguments["system_role"]),
         vault=arguments["vault"],
         our_version=VERSION,
-        controller_versions=list(lately.values_list("version", flat=True)),
-        peers=peers,
+        controller_versions=[version for version in lately.values_list("version", flat=True) if version],
+        peers=[_peer(node) for node in nodes],
     )
 
 
-async def _look(question: Question, hostname: str) -> tuple[Judgement, NodeReport | None]:
-    node = NodeView(id="", hostname=hostname, ip=question.ip, port=question.port, database_port=question.database_port)
+def _peer(node: VaultNode) -> Peer:
+    database = (node.report or {}).get("database") or {}
+    leads = node.vault.primary_id == node.pk
+    return Peer(
+        hostname=node.hostname,
+        ip=node.ip_address,
+        port=node.port,
+        database_port=node.database_port,
+        system_role=SystemRole(node.system_role),
+        is_primary=leads or (node.vault.primary_id is None and node.system_role == SystemRole.PRIMARY),
+        leads=leads,
+        active=node.active,
+        agent_id=node.agent_id,
+        database_version=database.get("version", ""),
+        server_id=int(database.get("server_id") or 0),
+    )
+
+
+def _view(where: Question | Peer) -> NodeView:
+    return NodeView(
+        id="", hostname=where.hostname, ip=where.ip, port=where.port, database_port=where.database_port
+    )  # fmt: skip
+
+
+async def _look(agents: AgentClient, where: Question | Peer, targets: Sequence[Target]) -> Look:
+    sent = time.time()
+    try:
+        answer = await agents.probe(_view(where), targets)
+    except NodeUnreachable as error:
+        return Look(why_not=error.kind)
+    reached = dict(zip(targets, answer.reached, strict=True))
+    return Look(answer=answer, reached=reached, clock_ahead=clock_ahead(answer, sent, time.time()))
+
+
+async def _judge(question: Question) -> tuple[Judgement, NodeReport | None]:
+    """Whoever has not answered in time is as one that is silent."""
+    peers = question.asked
     async with AgentClient(settings.PKI_DIR) as agents:
+        node = _view(question)
+        hello = asyncio.ensure_future(agents.hello(node, since=-1, wait=timedelta()))
+        port = asyncio.ensure_future(PortWitness(limits.PROBE_DEADLINE).ask(node))
+        new = asyncio.ensure_future(_look(agents, question, question.their_doors))
+        looks = [asyncio.ensure_future(_look(agents, peer, question.own_doors)) for peer in peers]
+        everything: list[asyncio.Future[Any]] = [hello, port, new, *looks]
+        _done, late = await asyncio.wait(everything, timeout=limits.PREFLIGHT_DEADLINE.total_seconds())
+        for one in late:
+            one.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        if hello in late:
+            return judge_unreachable(question, "silent", ""), None
         try:
-            report = await agents.hello(node, since=-1, wait=timedelta())
+            report = hello.result()
         except NodeUnreachable as error:
             return judge_unreachable(question, error.kind, error.detail), None
-    return judge(question, report, await PortWitness().ask(node)), report
+        seen = Seen(
+            report=report,
+            witness=Witness.SILENT if port in late else port.result(),
+            look=Look() if new in late else new.result(),
+            peers={p.hostname: Look() if f in late else f.result() for p, f in zip(peers, looks, strict=True)},
+            now=datetime.now(UTC),
+        )
+    return judge(question, seen), report
 
 
 def run(id: str) -> None:
@@ -63,16 +117,18 @@ def run(id: str) -> None:
     if operation is None:
         return
     try:
-        judgement, report = asyncio.run(_look(_question(operation.arguments), operation.arguments["hostname"]))
+        judgement, report = asyncio.run(_judge(_question(operation.arguments)))
     except Exception:
         log.exception("the check of a new node failed")
         text = "The check itself failed; see the log of the ops worker."
-        operations.end(id, OperationState.FAILED, text, {"errors": [{"field": "", "text": text}]})
+        operations.end(id, OperationState.FAILED, text, {"summary": text, "errors": [{"field": "", "text": text}]})
         return
+    Operation.objects.filter(pk=id).update(steps=judgement.steps())
     result = {
-        "errors": [{"field": f.field, "text": f.says, "rule": f.rule} for f in judgement.errors],
-        "warnings": [f.says for f in judgement.warnings],
+        "summary": judgement.summary,
+        "checks": [check.to_json() for check in judgement.checks],
         "agent_id": report.agent_id if report is not None else "",
         "report": report.to_json() if report is not None else None,
     }
-    operations.end(id, OperationState.SUCCEEDED, "checked", result)
+    message = f"checked: {len(judgement.errors)} errors, {len(judgement.warnings)} warnings"
+    operations.end(id, OperationState.SUCCEEDED, message, result)

@@ -1,0 +1,101 @@
+"""What the check of a host found, as the form shows it: worst first, each line with a word, and one sentence that says it all."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import ngettext
+
+from replication.core.checks import CheckName, Outcome
+
+TITLES: Final = {
+    CheckName.AGENT: lazy("Vault agent"),
+    CheckName.DATABASE_PORT: lazy("Database port"),
+    CheckName.REACHES: lazy("From the new host to the others"),
+    CheckName.REACHED: lazy("From the others to the new host"),
+    CheckName.APPLICATION: lazy("Application version"),
+    CheckName.DATABASE_VERSION: lazy("Database version"),
+    CheckName.ADDRESS: lazy("Static address"),
+    CheckName.IDENTITY: lazy("Server id and name"),
+    CheckName.MEMBERSHIP: lazy("Vault"),
+    CheckName.CLOCK: lazy("Clock"),
+    CheckName.CERTIFICATE: lazy("Certificate"),
+    CheckName.DISK: lazy("Disk"),
+    CheckName.SETTINGS: lazy("Database settings"),
+}
+WORDS: Final = {
+    Outcome.OK: lazy("OK"),
+    Outcome.WARNING: lazy("Warning"),
+    Outcome.ERROR: lazy("Error"),
+    Outcome.UNKNOWN: lazy("Not known"),
+}
+_WORST_FIRST: Final = (Outcome.ERROR, Outcome.WARNING, Outcome.UNKNOWN, Outcome.OK)
+
+
+@dataclass(frozen=True)
+class Line:
+    outcome: Outcome
+    title: Any
+    says: str
+    rule: str = ""
+
+    @property
+    def word(self) -> Any:
+        return WORDS[self.outcome]
+
+
+@dataclass(frozen=True)
+class Checklist:
+    level: Outcome
+    says: str
+    lines: tuple[Line, ...] = ()
+
+
+def nothing_asked(reasons: Iterable[str] = ()) -> Checklist:
+    """Before a check. reasons: what is wrong with the fields yet."""
+    lines = tuple(Line(Outcome.UNKNOWN, _("Not checked yet"), reason) for reason in reasons)
+    return Checklist(Outcome.UNKNOWN, _("The host is checked when hostname, port and IP address are there."), lines)
+
+
+def checklist(found: Iterable[Mapping[str, str]], errors: Iterable[str]) -> Checklist:
+    """found: the checks of an operation's result. errors: what kept the host from being checked at all."""
+    lines = [
+        Line(Outcome(one["outcome"]), TITLES[CheckName(one["name"])], one["says"], one.get("rule", "")) for one in found
+    ]
+    lines.sort(key=lambda line: _WORST_FIRST.index(line.outcome))
+    if not lines:
+        return Checklist(Outcome.ERROR, " ".join(errors) or _("The host could not be checked."))
+    counts = {outcome: sum(line.outcome is outcome for line in lines) for outcome in Outcome}
+    return Checklist(_level(counts), _headline(counts), tuple(lines))
+
+
+def _level(counts: Mapping[Outcome, int]) -> Outcome:
+    return next(outcome for outcome in _WORST_FIRST if counts[outcome])
+
+
+def _headline(counts: Mapping[Outcome, int]) -> str:
+    errors, warnings, unknown = counts[Outcome.ERROR], counts[Outcome.WARNING], counts[Outcome.UNKNOWN]
+    if errors:
+        text = ngettext(
+            "%(count)d error: this host cannot be added as it is.",
+            "%(count)d errors: this host cannot be added as it is.",
+            errors,
+        )
+        return text % {"count": errors}
+    if warnings:
+        text = ngettext(
+            "This host can be added, with %(count)d warning.",
+            "This host can be added, with %(count)d warnings.",
+            warnings,
+        )
+        return text % {"count": warnings}
+    if unknown:
+        text = ngettext(
+            "Nothing speaks against this host, but %(count)d thing is not known.",
+            "Nothing speaks against this host, but %(count)d things are not known.",
+            unknown,
+        )
+        return text % {"count": unknown}
+    return _("Everything is in order: this host can be added.")

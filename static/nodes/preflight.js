@@ -1,0 +1,30 @@
+// + Add Node: ask the host by itself once the fields say which one. Save and Check work without this file too.
+"use strict";
+(() => {
+  const PORT_MAX = 65535;
+  let typed = 0; // what the list tells is about the state with this number
+  let asked = 0;
+  const form = () => document.querySelector("form.add-node");
+
+  function saysWhich(fields) {
+    const port = fields.port.value.trim();
+    const address = fields.ip_address.value.trim();
+    return fields.hostname.value.trim() !== ""
+      && /^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= PORT_MAX
+      && (/^\d{1,3}(\.\d{1,3}){3}$/.test(address) || /^[0-9a-f:.]*:[0-9a-f:.]*$/i.test(address));
+  }
+  document.addEventListener("input", (event) => {
+    const inside = event.target.closest("form.add-node");
+    if (!inside || event.target.name === "active") return;
+    typed += 1;
+    const list = document.getElementById("checks");
+    list.classList.add("outdated");
+    if (saysWhich(inside.elements)) htmx.trigger(list, "filled"); // waits for a pause in the typing, then asks
+  });
+  document.body.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.target && event.detail.target.id === "checks") asked = typed;
+  });
+  document.body.addEventListener("htmx:afterSwap", (event) => {
+    if (form() && event.detail.target.id === "checks" && asked === typed) event.detail.target.classList.remove("outdated");
+  });
+})();
