@@ -71,6 +71,7 @@ class ServiceLogScreen(ServicePopups):
                 "paused": paused,
                 "any": newest is not None,
                 "filtered": bool(chosen),
+                "searched": "q" in chosen,
                 "newest_url": _url(address, chosen),
                 "pause_url": _url(address, chosen, paused=1),
                 "older_url": _url(address, chosen, before=page.older) if page.older else "",
@@ -125,15 +126,25 @@ def _matching(service: AppService, form: LogFilterForm) -> QuerySet[LogLine]:
 
 
 def _page(rows: QuerySet[LogLine], before: int | None, after: int | None) -> Page:
-    """One page by the numbers of its lines: it stays the same while new ones come."""
+    """One page by the numbers of its lines, so that it stays the same while new ones come; within it, by their times."""
     if after is not None:
         found = list(rows.filter(pk__gt=after).order_by("pk")[: PAGE + 1])
-        lines, more_newer = found[:PAGE][::-1], len(found) > PAGE
-        return Page(lines, lines[-1].pk if lines else None, lines[0].pk if lines and more_newer else None)
-    found = list((rows.filter(pk__lt=before) if before is not None else rows).order_by("-pk")[: PAGE + 1])
-    lines = found[:PAGE]
-    newer = lines[0].pk if lines and before is not None else None
-    return Page(lines, lines[-1].pk if len(found) > PAGE else None, newer)
+    else:
+        found = list((rows.filter(pk__lt=before) if before is not None else rows).order_by("-pk")[: PAGE + 1])
+    numbers = [line.pk for line in found[:PAGE]]
+    if not numbers:
+        return Page([], None, None)
+    more = len(found) > PAGE
+    return Page(
+        sorted(found[:PAGE], key=_by_time, reverse=True),
+        older=min(numbers) if more or after is not None else None,
+        newer=max(numbers) if before is not None or (more and after is not None) else None,
+    )
+
+
+def _by_time(line: LogLine) -> tuple[Any, int]:
+    """Each worker writes its lines up to a second after they were logged: numbers alone would mix them up."""
+    return line.at, line.pk
 
 
 def _as_text(rows: QuerySet[LogLine]) -> Iterator[str]:
@@ -145,6 +156,7 @@ def _as_text(rows: QuerySet[LogLine]) -> Iterator[str]:
         if not lines:
             return
         last = lines[-1].pk
+        lines.sort(key=_by_time)
         yield "".join(
             f"{line.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}Z {logging.getLevelName(line.level)}"
             f" {line.host} {line.process}: {line.text}\n"

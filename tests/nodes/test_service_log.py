@@ -161,6 +161,14 @@ def test_what_was_logged_is_text(plain: Client, admin: Client, log: str) -> None
         assert "&lt;script&gt;alert(&#x27;x&#x27;)" in html
 
 
+def test_a_very_long_line_is_folded_and_unfolded_when_it_was_looked_for(plain: Client, log: str) -> None:
+    line("begins " + "x" * 400 + " the end")
+    html = plain.get(log).content.decode()
+    assert re.search(r'<details class="keep long"><summary id="line-\d+"><span class="short">begins x{233}…', html)
+    assert "the end</span></details>" in html
+    assert '<details class="keep long" open>' in plain.get(log, {"q": "the end"}).content.decode()
+
+
 def test_an_empty_log_says_why(plain: Client, log: str) -> None:
     assert "Nothing has been logged yet" in plain.get(log).content.decode()
     line("something")
