@@ -1,13 +1,16 @@
 """An operation ends exactly once, whoever tries, and a worker that lost it changes nothing."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Operation, Vault
 from replication.core.ports import OperationEnd
+from replication.core.steps import Step, StepState
 from replication.stores import operations
 from replication.stores.operations import OperationStore
 from replication.stores.threads import DatabaseThread
@@ -178,3 +181,54 @@ def test_a_new_leader_ends_what_the_old_one_left_and_nothing_else(store: Operati
 def test_a_row_that_cannot_be_written_stops_no_failover(store: OperationStore, vault: Vault) -> None:
     asyncio.run(store.begin(ID, vault="9" * 32, kind="failover", node=B, says="x"))
     assert not Operation.objects.filter(pk=ID).exists()
+
+
+# --- steps and notes
+
+
+def steps(*names: str, state: StepState = StepState.DONE, ms: float = 10.0) -> tuple[Step, ...]:
+    return tuple(Step(name, state, ms - 5, ms) for name in names)
+
+
+def test_steps_are_kept_while_it_is_open_and_stay_afterwards(store: OperationStore, vault: Vault) -> None:
+    begin(store, vault)
+    asyncio.run(store.steps(ID, steps("claimed", "recorded")))
+    asyncio.run(store.end(ID, OperationEnd.SUCCEEDED, "done", {}))
+    asyncio.run(store.steps(ID, steps("too late")))
+    kept = [Step.from_json(step) for step in Operation.objects.get(pk=ID).steps]
+    assert kept == list(steps("claimed", "recorded"))
+
+
+def test_the_next_leader_writes_below_what_the_last_one_left(
+    store: OperationStore, vault: Vault, thread: DatabaseThread
+) -> None:
+    begin(store, vault)
+    left = (
+        *steps("claimed"),
+        *steps("revoke b.example", state=StepState.RUNNING),
+        *steps("recorded", state=StepState.WAITING),
+    )
+    asyncio.run(store.steps(ID, left))
+    began = timezone.now() - timedelta(seconds=4)
+    Operation.objects.filter(pk=ID).update(started_at=began)
+    second = OperationStore(thread)
+    begin(second, vault)
+    asyncio.run(second.steps(ID, steps("claimed")))
+    kept = [Step.from_json(step) for step in Operation.objects.get(pk=ID).steps]
+    assert [(s.name, s.state) for s in kept] == [
+        ("claimed", StepState.DONE),
+        ("revoke b.example", StepState.FAILED),
+        ("claimed", StepState.DONE),
+    ]
+    assert kept[1].says == "the leader ended"
+    assert kept[2].ms is not None
+    assert 4000 < kept[2].ms < 10000, "since the operation began, not since this leader took it up"
+
+
+def test_a_note_joins_the_result_before_and_after_the_end(store: OperationStore, vault: Vault) -> None:
+    begin(store, vault)
+    asyncio.run(store.note(ID, {"early": 1}))
+    asyncio.run(store.end(ID, OperationEnd.SUCCEEDED, "done", {"steps_ms": {}}))
+    asyncio.run(store.note(ID, {"first_write": {"after_open_ms": 300}}))
+    found = {"early": 1, "summary": "done", "steps_ms": {}, "first_write": {"after_open_ms": 300}}
+    assert Operation.objects.get(pk=ID).result == found
