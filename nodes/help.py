@@ -122,8 +122,8 @@ def _render(name: str, file: Path) -> Page:
     markdown.add_render_rule("table_close", _table_close)
     tokens = markdown.parse(file.read_text("utf-8"))
     sections = _number_headings(tokens, name)
-    for token in tokens:
-        if token.children:
+    for index, token in enumerate(tokens):
+        if token.children and tokens[index - 1].type != "heading_open":
             token.children = _links(token.children, file)
         if (
             align := token.attrs.pop("style", None)
@@ -195,9 +195,13 @@ def _plain(token: Token) -> str:
 
 
 def _links(children: list[Token], file: Path) -> list[Token]:
-    """Links to other pages lead to their help page, links to the web stay, everything else becomes plain text."""
+    """Links to other pages lead to their help page, links to the web stay, everything else becomes plain text.
+
+    A rule id in the text becomes a link to its section, and the name of a file the title of its page.
+    """
     kept: list[Token] = []
     dropped = 0
+    linked: str | None = None
     for child in children:
         if child.type == "image":
             kept.append(Token("text", "", 0, content=child.content))
@@ -209,12 +213,40 @@ def _links(children: list[Token], file: Path) -> list[Token]:
             child.attrSet("href", target)
             if re.match(r"https?:", target):
                 child.attrSet("rel", "noopener noreferrer")
+            linked = target
             kept.append(child)
-        elif child.type == "link_close" and dropped:
-            dropped -= 1  # links do not nest
+        elif child.type == "link_close":
+            if dropped:
+                dropped -= 1  # links do not nest
+                continue
+            linked = None
+            kept.append(child)
+        elif child.type == "text" and linked is not None:
+            name = next((name for name in files() if page_url(name) == linked), "")
+            if re.fullmatch(r"[\w-]+\.md", child.content) and name:
+                child.content = _title(files()[name])
+            kept.append(child)
+        elif child.type == "text":
+            kept.extend(_rule_links(child))
         else:
             kept.append(child)
     return kept
+
+
+def _title(file: Path) -> str:
+    found = re.search(r"^# (.+)$", file.read_text("utf-8"), re.MULTILINE)
+    return found[1] if found else file.stem
+
+
+def _rule_links(text: Token) -> list[Token]:
+    parts: list[Token] = []
+    for part in re.split(r"\b([A-Z]\d\d)\b", text.content):
+        words = Token("text", "", 0, content=part)
+        if url := _rules().get(part) and help_url(part):
+            parts += [Token("link_open", "a", 1, attrs={"href": url}), words, Token("link_close", "a", -1)]
+        elif part:
+            parts.append(words)
+    return parts
 
 
 def _target(href: str, file: Path) -> str | None:

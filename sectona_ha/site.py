@@ -10,6 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from nodes.roles import ADMINISTRATOR, ROLES
 
+from .login import LoginForm
+
 
 @dataclass(frozen=True)
 class Item:
@@ -49,6 +51,7 @@ MENU = (
 
 
 class ConsoleSite(AdminSite):
+    login_form = LoginForm
     site_header = _("Vault High Availability")
     site_title = _("Vault HA")
     index_title = _("Overview")

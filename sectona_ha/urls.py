@@ -13,3 +13,8 @@ urlpatterns = [
     path("admin/help/<slug:page>/", admin.site.admin_view(help_pages.page), name="help-page"),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = "sectona_ha.errors.bad_request"
+handler403 = "sectona_ha.errors.forbidden"
+handler404 = "sectona_ha.errors.not_found"
+handler500 = "sectona_ha.errors.server_error"

@@ -61,7 +61,7 @@ class ApplicationNodeAdmin(LiveScreen):
 
     def _need(self, request: HttpRequest, permission: str) -> None:
         if not request.user.has_perm(f"nodes.{permission}_applicationnode"):
-            raise PermissionDenied
+            raise PermissionDenied(f"nodes.{permission}_applicationnode")
 
     def add(self, request: HttpRequest) -> HttpResponse:
         self._need(request, "add")

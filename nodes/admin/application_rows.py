@@ -112,7 +112,7 @@ def _row(host: Any, primary: Primary) -> Row:
         parts.append(
             Part("standby", _("Standby"), "ok2", key, "standby")
             if host.active
-            else Part("inactive", _("Inactive, leads nothing"), "off", key, "inactive")
+            else Part("inactive", _("Inactive"), "off", key, "inactive")
         )
     if lately(host.web_seen, now):
         parts.append(Part("web", _("Web"), "ok2", f"web:{host.pk}", "web"))

@@ -28,7 +28,8 @@
     const status = event.detail.xhr ? event.detail.xhr.status : 0;
     if (status >= 200 && status < 300) heard = Date.now();
     markStale();
-    if (status === 403) location.reload();
+    // The list itself may no longer be seen: the page says why. A popup says so itself (errors.js).
+    if (status === 403 && event.detail.elt === live()) location.reload();
   });
   function markStale() {
     const banner = document.getElementById("stale");

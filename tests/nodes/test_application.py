@@ -97,7 +97,7 @@ class TestRows:
 
     def test_an_inactive_host_leads_nothing(self, admin: Client, pair: Pair) -> None:
         host("controller-1", "service", active=False)
-        assert cell(shown(admin), "controller-1", "Current Role") == "Inactive, leads nothing just now"
+        assert cell(shown(admin), "controller-1", "Current Role") == "Inactive just now"
         assert cell(shown(admin), "controller-1", "Active") == "No"
 
     def test_a_web_host_where_service_workers_run_says_so(self, admin: Client, pair: Pair) -> None:
