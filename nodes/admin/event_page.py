@@ -3,7 +3,7 @@
 Evidence is replication.core.evidence.evidence_of() below "seen", with the steps of the procedure and its own facts beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -17,6 +17,7 @@ from nodes.sentences import said
 from replication.core import diagnosis, plan, switchover
 
 from .event_filter import Cursor
+from .event_nodes import NodeSeen, is_number, link_word, list_of, ms_text, node_seen, object_of
 
 KNOWN: Final = frozenset({"seen", "why", "steps_ms", "operation", "traceback"})
 """Parts of the evidence that have a place of their own on the page."""
@@ -44,20 +45,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class NodeSeen:
-    name: str
-    primary: bool
-    link: str
-    level: str
-    silence: str
-    database: str
-    order: str
-    epoch: str
-    heard: str
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Fact:
     name: str
     says: str
@@ -81,18 +68,18 @@ class EventShown:
 
 
 def event_shown(event: Event) -> EventShown:
-    evidence = _object(event.evidence)
-    seen = _object(evidence.get("seen"))
+    evidence = object_of(event.evidence)
+    seen = object_of(evidence.get("seen"))
     return EventShown(
         event=event,
         rule_says=rule_says(event.rule),
         diagnosis=_diagnosis(seen),
-        choice=_choice(_object(seen.get("choice"))),
-        witness=_witness(_object(seen.get("witness"))),
+        choice=_choice(object_of(seen.get("choice"))),
+        witness=_witness(object_of(seen.get("witness"))),
         steps=steps_of(evidence),
-        nodes=tuple(_node(_object(told)) for told in _list(seen.get("nodes"))),
-        others=", ".join(f"{count} × {_link(str(link))}" for link, count in _object(seen.get("others")).items()),
-        row=_row(_object(seen.get("row"))),
+        nodes=tuple(node_seen(object_of(told)) for told in list_of(seen.get("nodes"))),
+        others=", ".join(f"{count} × {link_word(str(link))}" for link, count in object_of(seen.get("others")).items()),
+        row=_row(object_of(seen.get("row"))),
         further=_further(evidence, seen),
         traceback=str(evidence.get("traceback") or ""),
         incomplete=str(seen.get("failed") or ""),
@@ -101,12 +88,12 @@ def event_shown(event: Event) -> EventShown:
 
 def steps_of(evidence: Mapping[str, Any]) -> tuple[Step, ...]:
     """The steps of the procedure in the order in which they ended, as bars from the end of the one before."""
-    ends = [(str(name), float(ms)) for name, ms in _object(evidence.get("steps_ms")).items() if _is_number(ms)]
+    ends = [(str(name), float(ms)) for name, ms in object_of(evidence.get("steps_ms")).items() if is_number(ms)]
     ends.sort(key=lambda step: step[1])
     whole, before, steps = max((ms for _name, ms in ends), default=0.0) or 1.0, 0.0, []
     for name, ms in ends:
         x, width = 100 * before / whole, 100 * (ms - before) / whole
-        steps.append(Step(name, _ms(ms), _ms(ms - before), f"{min(x, 99):.2f}", f"{max(width, 1):.2f}"))
+        steps.append(Step(name, ms_text(ms), ms_text(ms - before), f"{min(x, 99):.2f}", f"{max(width, 1):.2f}"))
         before = ms
     return tuple(steps)
 
@@ -136,7 +123,7 @@ def operation_url(operation: str) -> str:
 
 
 def _diagnosis(seen: Mapping[str, Any]) -> Fact | None:
-    found = _object(seen.get("diagnosis"))
+    found = object_of(seen.get("diagnosis"))
     if not found.get("rule"):
         return None
     return Fact(_("What was wrong"), said(str(found.get("says") or "")), str(found["rule"]))
@@ -158,121 +145,13 @@ _WITNESS: Final = {
     "answers": gettext_lazy("The database port %(port)s of %(node)s greeted the controller."),
     "refused": gettext_lazy("The database port %(port)s of %(node)s refused the controller at once."),
     "silent": gettext_lazy("The database port %(port)s of %(node)s did not answer the controller."),
-    "unknown": gettext_lazy("The database port %(port)s of %(node)s was not asked: there was no doubt."),
+    "unknown": gettext_lazy("The database port %(port)s of %(node)s was not asked, or had not answered yet."),
 }
 
 
 def _witness(witness: Mapping[str, Any]) -> str:
     words = _WITNESS.get(str(witness.get("says")))
     return str(words) % {"port": witness.get("port", ""), "node": witness.get("node", "")} if words else ""
-
-
-_LINKS: Final = {
-    "answers": (gettext_lazy("answers"), "ok"),
-    "refused": (gettext_lazy("refused"), "bad"),
-    "silent": (gettext_lazy("silent"), "bad"),
-    "certificate": (gettext_lazy("wrong certificate"), "bad"),
-    "protocol": (gettext_lazy("answers unintelligibly"), "bad"),
-    "never": (gettext_lazy("never answered"), "off"),
-}
-_PROCESSES: Final = {
-    "up": gettext_lazy("runs"),
-    "down": gettext_lazy("is stopped"),
-    "starting": gettext_lazy("is starting"),
-    "hung": gettext_lazy("hangs"),
-    "dead": gettext_lazy("is dead"),
-}
-_ORDERS: Final = {
-    "none": gettext_lazy("none"),
-    "lossless": gettext_lazy("Master, waits for its acker"),
-    "solo": gettext_lazy("Master, solo"),
-}
-
-
-def _link(link: str) -> str:
-    words = _LINKS.get(link)
-    return str(words[0]) if words else link
-
-
-def _node(told: Mapping[str, Any]) -> NodeSeen:
-    link = str(told.get("link") or "")
-    order = str(told.get("order") or "")
-    known = _ORDERS.get(order)
-    silence, epoch = told.get("silence_s"), told.get("epoch")
-    silent = link != "answers" and isinstance(silence, int | float)
-    return NodeSeen(
-        name=str(told.get("node") or ""),
-        primary=bool(told.get("primary")),
-        link=_link(link),
-        level=_LINKS[link][1] if link in _LINKS else "off",
-        silence=_("for %(seconds)s") % {"seconds": _s(silence)} if silent else "",
-        database=_database(told),
-        order=str(known) if known else order or "–",
-        epoch=str(epoch) if epoch is not None else "–",
-        heard=_heard(told),
-        notes=tuple(_notes(told)),
-    )
-
-
-def _database(told: Mapping[str, Any]) -> str:
-    process = _PROCESSES.get(str(told.get("process")))
-    if process is None:
-        return "–"
-    if "read_only" not in told:
-        return str(process)
-    closed = _("read-only") if told["read_only"] else _("writable")
-    return _("%(process)s, %(closed)s") % {"process": process, "closed": closed}
-
-
-def _heard(told: Mapping[str, Any]) -> str:
-    """Whether it has heard the primary within the limit, and when last."""
-    if told.get("primary"):
-        return _("it is the primary")
-    if "hears_primary" not in told:
-        return "–"
-    age = told.get("heard_s")
-    when = _("%(seconds)s before") % {"seconds": _s(age)} if _is_number(age) else _("never")
-    return (_("yes, %(when)s") if told["hears_primary"] else _("no, last %(when)s")) % {"when": when}
-
-
-_FLAGS: Final = {
-    "removed": gettext_lazy("deleted by an operator"),
-    "detached": gettext_lazy("taken out of the vault"),
-    "locked_out": gettext_lazy("locked out at the primary"),
-    "blocked": gettext_lazy("left alone after a failure"),
-    "resting": gettext_lazy("rests, commits had hung on it"),
-    "tainted": gettext_lazy("may lack what it had acknowledged"),
-    "closed_by_lease": gettext_lazy("closed itself, its lease was over"),
-}
-_TEXTS: Final = {
-    "quarantine": gettext_lazy("held back: %(value)s"),
-    "needs_rebuild": gettext_lazy("needs a full copy: %(value)s"),
-    "disk_error": gettext_lazy("its disk takes no writes: %(value)s"),
-    "verb": gettext_lazy("busy: %(value)s"),
-    "error": gettext_lazy("error %(value)s"),
-    "connections": gettext_lazy("connections: %(value)s"),
-    "commits_stuck_s": gettext_lazy("commits had waited %(value)s s"),
-    "ack_clients": gettext_lazy("acknowledging replicas: %(value)s"),
-    "written": gettext_lazy("written %(value)s"),
-    "received": gettext_lazy("received %(value)s"),
-    "applied": gettext_lazy("applied %(value)s"),
-    "lease_left_s": gettext_lazy("%(value)s s of its lease were left"),
-}
-
-
-def _notes(told: Mapping[str, Any]) -> list[str]:
-    notes = [str(words) for flag, words in _FLAGS.items() if told.get(flag)]
-    if told.get("active") is False:
-        notes.append(_("inactive"))
-    if told.get("receiver") not in (None, "", "Yes"):
-        notes.append(_("receiver: %(state)s") % {"state": told["receiver"]})
-    if told.get("applier") is False:
-        notes.append(_("does not apply"))
-    if told.get("acknowledges"):
-        notes.append(_("acknowledges"))
-    return notes + [
-        str(words) % {"value": told[key]} for key, words in _TEXTS.items() if told.get(key) not in (None, "")
-    ]
 
 
 _STATES: Final = {
@@ -288,13 +167,13 @@ def _row(row: Mapping[str, Any]) -> tuple[Fact, ...]:
         return ()
     nobody = pgettext("no node", "nobody")
     state = str(row.get("state") or "")
-    intent = _object(row.get("intent"))
+    intent = object_of(row.get("intent"))
     facts = [
         Fact(_("State"), str(_STATES.get(state, state))),
         Fact(_("Epoch"), str(row.get("epoch", ""))),
         Fact(_("Master"), str(row.get("primary") or nobody)),
         Fact(_("Would take over"), str(row.get("promotable") or nobody)),
-        Fact(_("May acknowledge"), ", ".join(map(str, _list(row.get("may_ack")))) or nobody),
+        Fact(_("May acknowledge"), ", ".join(map(str, list_of(row.get("may_ack")))) or nobody),
     ]
     if intent:
         words = _("%(kind)s from %(old)s to %(new)s; first must give up receiving: %(revoke)s")
@@ -306,7 +185,7 @@ def _row(row: Mapping[str, Any]) -> tuple[Fact, ...]:
                     "kind": intent.get("kind", ""),
                     "old": intent.get("former_primary") or nobody,
                     "new": intent.get("target") or nobody,
-                    "revoke": ", ".join(map(str, _list(intent.get("must_revoke")))) or nobody,
+                    "revoke": ", ".join(map(str, list_of(intent.get("must_revoke")))) or nobody,
                 },
             )
         )
@@ -324,11 +203,14 @@ def _further(evidence: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[Fact
     }
     own = {key: value for key, value in evidence.items() if key not in KNOWN}
     counted = {key: seen[key] for key in labels if key in seen}
+    if object_of(seen.get("diagnosis")).get("verdict") == diagnosis.Verdict.HEALTHY:
+        counted.pop("silence_limit_s", None)  # nobody was silent
     facts = []
     for key, value in {**own, **counted}.items():
         label, unit = labels.get(key, (key.replace("_", " "), ""))
         if value not in (None, ""):
-            facts.append(Fact(str(label), f"{_flat(value)} {unit}".strip()))
+            text = ms_text(value) if unit == "ms" and is_number(value) else _flat(value)
+            facts.append(Fact(str(label), f"{text} {unit}".strip()))
     return tuple(facts)
 
 
@@ -338,23 +220,3 @@ def _flat(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_flat, value)) or "–"
     return str(value)
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _ms(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def _s(value: Any) -> str:
-    return _("%(number)s s") % {"number": f"{value:.1f}" if value < 10 else f"{value:.0f}"}

@@ -8,6 +8,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from nodes.sentences import said as in_readers_language
+
 register = template.Library()
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -52,3 +54,9 @@ def moment(at: datetime | None) -> SafeString | str:
         f"{utc:%Y-%m-%d %H:%M:%S}",
         f"{utc:%Y-%m-%d %H:%M:%S}",
     )
+
+
+@register.filter
+def said(text: object) -> str:
+    """What a decision or an agent said, in the reader's language."""
+    return in_readers_language(str(text))

@@ -347,7 +347,7 @@ def test_the_page_of_a_failover_shows_the_evidence(plain: Client, pair: Any) -> 
         "Who might take over b.example",
         "silent for 15 s",
         "no, last 9.0 s before",
-        "Writable after 41.5 ms",
+        "Writable after 42 ms",
         "6.5 ms at 12 ms",
         "Would take over b.example",
         "Everything that was recorded, as JSON",
