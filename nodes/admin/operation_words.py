@@ -44,7 +44,8 @@ def amount(count: float, unit: str) -> str:
         for size, name in _BYTES:
             if count >= 0.9995 * size:
                 value = count / size
-                return f"{number_format(round(value, 0 if value >= 99.95 else 1), force_grouping=False)} {name}"
+                shown = round(value) if value >= 99.95 else round(value, 1)
+                return f"{number_format(shown)} {name}"
         return _("%(count)d bytes") % {"count": count}
     number = number_format(round(count), force_grouping=True)
     if unit == OperationUnit.TRANSACTIONS:
