@@ -64,6 +64,9 @@ class HousekeepingProcess:
                     with contextlib.suppress(Error):
                         connection.close()
                 self.stopping.wait(LOOK)
+        except Exception:
+            log.exception("this worker ends by a fault of ours")
+            raise
         finally:
             self.lease.stop()
             with contextlib.suppress(Error):

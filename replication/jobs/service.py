@@ -95,6 +95,9 @@ class ServiceProcess:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self.stopping.wait(), LOOK)
                 await self._put_down()
+        except Exception:
+            log.exception("this worker ends by a fault of ours")
+            raise
         finally:
             registering.cancel()
             sampling.cancel()

@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
-from django.db import Error, connection
+from django.db import Error, InterfaceError, OperationalError, connection
 
 from nodes.models import LogLine
 
@@ -90,7 +90,7 @@ class ServiceLog(logging.Handler):
             host=self.holder.host,
             process=self.holder.process,
             level=level,
-            text=text.replace("\x00", "�"),
+            text=text.encode("utf-8", "replace").decode().replace("\x00", "�"),
         )
 
     # --- on the writing thread
@@ -103,7 +103,8 @@ class ServiceLog(logging.Handler):
                 pass
         while self._write() and self._lines:
             pass
-        connection.close()
+        with contextlib.suppress(Error):
+            connection.close()
 
     def _write(self) -> bool:
         """Write one batch; one that the database did not take is kept for the next try. False when it did not."""
@@ -112,21 +113,37 @@ class ServiceLog(logging.Handler):
             self._batch.append(self._lines.popleft())
         if not self._batch:
             return True
+        rows = list(self._batch)
+        if dropped:
+            text = f"{dropped} lines before this one were dropped: the database did not take them"
+            rows.insert(0, self._line(logging.WARNING, text, rows[0].at.timestamp()))
         try:
-            rows = list(self._batch)
-            if dropped:
-                text = f"{dropped} lines before this one were dropped: the database did not take them in time"
-                rows.insert(0, self._line(logging.WARNING, text, rows[0].at.timestamp()))
             LogLine.objects.bulk_create(rows)
-        except Error:
-            for row in self._batch:
-                row.pk = None
-            with contextlib.suppress(Error):
-                connection.close()
+        except (OperationalError, InterfaceError):
+            self._start_afresh()
             return False
+        except (
+            Exception
+        ):  # not the database's mood but a line that it will never take: the others must not wait for that
+            self._start_afresh()
+            self._write_one_by_one(rows)
         self._batch = []
         self.dropped -= dropped
         return True
+
+    def _write_one_by_one(self, rows: list[LogLine]) -> None:
+        for row in rows:
+            row.pk = None
+            try:
+                row.save(force_insert=True)
+            except Exception:
+                self.dropped += 1
+
+    def _start_afresh(self) -> None:
+        for row in self._batch:
+            row.pk = None
+        with contextlib.suppress(Error):
+            connection.close()
 
 
 def known_secrets() -> tuple[str, ...]:

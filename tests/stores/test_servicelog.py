@@ -102,7 +102,7 @@ def test_a_full_queue_loses_its_oldest_lines_and_says_how_many(
     log.start()
     log.stop()
     found = texts()
-    assert found[0] == "7 lines before this one were dropped: the database did not take them in time"
+    assert found[0] == "7 lines before this one were dropped: the database did not take them"
     assert found[1] == "line 7"
     assert found[-1] == f"line {servicelog.CAPACITY + 6}"
     assert len(found) == servicelog.CAPACITY + 1
@@ -122,13 +122,28 @@ def test_a_line_that_cannot_be_written_down_hurts_nobody(log: ServiceLog, monkey
     log.start()
     OURS.info("one %s too few: %s", 1)
     OURS.info("nul \x00 and %s", "x" * 9000)
-    OURS.info("fine")
-    wait_for(lambda: len(texts()) == 2, GENEROUS)
-    long, fine = texts()
-    assert fine == "fine"
+    OURS.info("half of a character: \udcff")
+    OURS.info("fine: ✓ 🔐")
+    wait_for(lambda: len(texts()) == 3, GENEROUS)
+    long, half, fine = texts()
+    assert half == "half of a character: ?"
+    assert fine == "fine: ✓ 🔐"
     assert "\x00" not in long
     assert len(long) <= servicelog.LONGEST
     assert long.endswith(f"({len('nul ? and ') + 9000} characters)")
+
+
+def test_a_line_that_the_database_never_takes_holds_no_other_up(log: ServiceLog) -> None:
+    logging.getLogger().addHandler(log)
+    OURS.info("one")
+    OURS.log(10**30, "of a level that no column holds")
+    OURS.info("two")
+    log.start()
+    wait_for(lambda: len(texts()) == 2, GENEROUS)
+    assert texts() == ["one", "two"]
+    OURS.info("three")
+    wait_for(lambda: len(texts()) == 4, GENEROUS)
+    assert texts()[2:] == ["1 lines before this one were dropped: the database did not take them", "three"]
 
 
 def test_who_logs_waits_for_no_silent_server_and_the_lines_come_later(

@@ -1,5 +1,6 @@
 """`manage.py runservice --slot a`: one service worker. Two of them per host make a hot standby."""
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 from uuid import uuid4
@@ -33,6 +34,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         slot = str(options["slot"])
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,32}", slot):
+            raise CommandError(f"the slot is {slot!r}: give it a short name of letters and digits, such as a.")
         if options["service"] == HIGH_AVAILABILITY:
             _need_certificate()
         queue_name, job = SERVICES[options["service"]]
