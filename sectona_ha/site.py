@@ -3,6 +3,7 @@ from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.contrib.auth import get_user_model
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -73,8 +74,9 @@ class ConsoleSite(AdminSite):
         first = [items[0].url for _section, groups in context["menu"] for _group, items in groups]
         if first:
             return HttpResponseRedirect(first[0])
-        may_name = get_user_model().objects.filter(is_active=True, is_staff=True, groups__name=ADMINISTRATOR)
-        administrators = may_name.order_by("username").values_list("username", flat=True)[:5]
+        may_give = Q(groups__name=ADMINISTRATOR) | Q(is_superuser=True)
+        users = get_user_model().objects.filter(may_give, is_active=True, is_staff=True).order_by("username")
+        administrators = users.values_list("username", flat=True).distinct()[:5]
         context.update(title=_("Nothing to see yet"), administrators=list(administrators), roles=ROLES)
         return TemplateResponse(request, "nodes/no_role.html", context)
 

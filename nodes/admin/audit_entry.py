@@ -1,7 +1,9 @@
 """An entry of the audit log in words: who, from where, what, to which object, before → after."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from auditlog.models import LogEntry
@@ -18,6 +20,7 @@ ACTIONS: Final = {
     LogEntry.Action.DELETE: gettext_lazy("%(kind)s deleted"),
     LogEntry.Action.ACCESS: gettext_lazy("%(kind)s accessed"),
 }
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{6})?\+\d\d:\d\d", re.ASCII)
 ACTION_NAMES: Final = dict(LogEntry.Action.choices)
 
 
@@ -87,7 +90,10 @@ def _label(model: Any, name: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """django-auditlog writes "None" for nothing, and "True" and "False" as Python does."""
+    """Values are kept as Python writes them: "None", "True", a time with its microseconds."""
     if value is None or value == "None":
         return ""
-    return {"True": _("yes"), "False": _("no")}.get(str(value), str(value))
+    text = str(value)
+    if _MOMENT.fullmatch(text):
+        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return {"True": _("yes"), "False": _("no")}.get(text, text)

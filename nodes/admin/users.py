@@ -15,7 +15,13 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
-from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
+from django.contrib.auth.forms import (
+    ReadOnlyPasswordHashField,
+    ReadOnlyPasswordHashWidget,
+    UserChangeForm,
+    UserCreationForm,
+)
+from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import ValidationError
 from django.db.models import Case, Q, Value, When
@@ -103,12 +109,25 @@ class Bounded:
         return self.cleaned_data["user_permissions"]
 
 
-class NewUserForm(Bounded, AdminUserCreationForm):
+class QuietPassword(ReadOnlyPasswordHashWidget):
+    """Whether there is one. The stock widget shows the beginning of its hash."""
+
+    def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
+        context = super().get_context(name, value, attrs)
+        there = bool(value) and is_password_usable(value)
+        context["summary"] = [{"label": _("A password is set.") if there else _("No password is set.")}]
+        return context
+
+
+class NewUserForm(Bounded, UserCreationForm):
     groups = Roles()
     is_staff = forms.BooleanField(label=_LOG_IN, help_text=_LOG_IN_HELP, required=False, initial=True)
 
 
 class UserForm(Bounded, UserChangeForm):
+    password = ReadOnlyPasswordHashField(
+        label=gettext_lazy("Password"), help_text=gettext_lazy("Nobody can read it."), widget=QuietPassword
+    )
     groups = Roles()
     is_staff = forms.BooleanField(label=_LOG_IN, help_text=_LOG_IN_HELP, required=False)
 
@@ -147,7 +166,7 @@ class ConsoleUserAdmin(KnowsWhoAsks, UserAdmin):
     filter_horizontal = ("user_permissions",)
     readonly_fields = ("last_login", "date_joined")
     add_fieldsets = (
-        (None, {"fields": ("username", "usable_password", "password1", "password2")}),
+        (None, {"fields": ("username", "password1", "password2")}),
         (gettext_lazy("What the user may do"), {"fields": ("is_staff", "groups")}),
     )
 

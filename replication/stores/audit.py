@@ -37,7 +37,7 @@ def record(
     """Write one entry: `what` was done to `instance`, as a sentence.
 
     changes: field → (before, after). actor: a user, or None for the one of the request. reason: in the person's own words.
-    name: what the object is called, when that is not its own text.
+    name: what the object is called, when that is not its own text; an instance without a row has to have one.
     """
     written = {name: [_text(name, before), _text(name, after)] for name, (before, after) in changes.items()}
     LogEntry.objects.log_create(
@@ -48,6 +48,7 @@ def record(
         actor=actor if actor is not None and actor.pk else None,
         additional_data={"what": what, **({"reason": reason} if reason else {})},
         **({"object_repr": name} if name else {}),
+        **({"object_pk": ""} if instance.pk is None else {}),
     )
 
 
@@ -58,7 +59,7 @@ def is_secret(name: str) -> bool:
 
 def masked(value: Any) -> str:
     """What is written in place of a secret: that it is there, nothing of it."""
-    return MASK if value else ""
+    return "" if value in (None, "", "None") else MASK
 
 
 def _text(name: str, value: Any) -> str:

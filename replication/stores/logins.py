@@ -3,16 +3,21 @@
 from typing import Any, Final
 
 from auditlog.models import LogEntry
+from axes.utils import reset
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
 from django.utils.translation import gettext_noop as _
+
+from . import audit
 
 LOGIN: Final = _("logged in")
 LOGOUT: Final = _("logged out")
 FAILED: Final = _("login failed")
 LOCKED: Final = _("login failed, and locked for %(minutes)s minutes")
+UNLOCKED: Final = _("failed logins forgotten")
 TYPED_MAX: Final = 150
 """Characters of a name that somebody typed: as long as a username can be."""
 
@@ -58,6 +63,17 @@ def _write(name: str, what: str, user: Any) -> None:
         changes={},
         additional_data={"what": what},
     )
+
+
+def unlock(username: str, actor: Any) -> int:
+    """Forget the failed logins of a name, from all addresses. Answers how many records there were; none is no entry."""
+    with transaction.atomic():
+        count = int(reset(username=username))
+        if count:
+            user = get_user_model()(username=username)
+            known = get_user_model().objects.filter(username=username).first()
+            audit.record(known or user, UNLOCKED, {}, actor=actor, name=username[:TYPED_MAX])
+    return count
 
 
 def connect() -> None:

@@ -50,7 +50,7 @@ class TestLockout:
         text = answer.content.decode()
         assert "Locked for a while" in text
         assert "15 minutes" in text
-        assert "axes_reset_username" in text
+        assert "manage.py vault unlock" in text
         assert WRONG not in text
         assert "default-src" in answer["Content-Security-Policy"]
 

@@ -11,6 +11,7 @@ import pytest
 from auditlog.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.test import Client
 
 from nodes.choices import DesiredState, OperationKind, OperationState
 from nodes.models import AppService, Event, Operation, Vault, VaultNode
@@ -72,6 +73,15 @@ class TestWhatItDoes:
         operation = Operation.objects.create(kind=OperationKind.RESYNCHRONIZE, vault=pair[0].vault, node=pair[0])
         assert vault_command("cancel", operation.pk) == "The operation is cancelled."
         assert Operation.objects.get().state == OperationState.CANCELLED
+
+    def test_unlock(self, administrator: User, client: Client) -> None:
+        for _ in range(5):
+            answer = client.post("/admin/login/", {"username": administrator.username, "password": "wrong"})
+        assert answer.status_code == 429
+        assert vault_command("unlock", administrator.username) == f"{administrator.username} may log in again."
+        answer = client.post("/admin/login/", {"username": administrator.username, "password": "wrong"})
+        assert answer.status_code == 200
+        assert "not locked" in vault_command("unlock", "nobody")
 
     def test_the_rest(self, pair: Pair, held: Any, redis: None) -> None:
         vault_command("clear-hold", "--yes")
@@ -158,9 +168,10 @@ class TestRecords:
         assert entry.additional_data["via"].startswith("command line: ")
         assert entry.additional_data["system_user"].split()[0] == ME
 
-    def test_certificates_are_recorded(self, db: None, clean_directory: Path) -> None:
+    @pytest.mark.parametrize("role", ["node", "controller"])
+    def test_certificates_are_recorded(self, db: None, clean_directory: Path, role: str) -> None:
         call_command(
-            "issue_certificate", authority=clean_directory / "ca", out=clean_directory / "one", role="node",
+            "issue_certificate", authority=clean_directory / "ca", out=clean_directory / "one", role=role,
             name="vault-9", address=["127.0.68.9"], verbosity=0,
         )  # fmt: skip
         entry = last_entry()

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from nodes.models import AppService, Operation, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
 from replication.jobs import resynchronize
-from replication.stores import audit, cancelling, leaving, pausing, policy, wishes
+from replication.stores import audit, cancelling, leaving, logins, pausing, policy, wishes
 from replication.stores.wishes import QueueUnavailable, RefusedWish
 
 _NODE: Final = "hostname of the node, as the Vault screen shows it"
@@ -141,6 +141,14 @@ def _cancel(o: dict[str, Any]) -> str:
     return "The operation is cancelled." if done.ended else "The operation is asked to end."
 
 
+def _unlock(o: dict[str, Any]) -> str:
+    """Names that no user has are locked as well, so any name is taken."""
+    count = logins.unlock(o["username"], o["actor"])
+    if not count:
+        return f"{o['username']} is not locked."
+    return f"{o['username']} may log in again."
+
+
 _on_service = ((("service",), {"nargs": "?", "default": SERVICE_NAME, "help": _SERVICE}),)
 _on_node = ((("node",), {"help": _NODE}),)
 _yes = ((("--yes",), {"action": "store_true", "help": _ASKS}),)
@@ -178,6 +186,11 @@ ACTIONS: Final[dict[str, _Action]] = {
         ((("policy",), {"choices": POLICIES, "help": "stay writable (solo), or block writes until it is back"}), *_yes),
     ),
     "cancel": ("Cancel an operation.", _cancel, ((("operation",), {"help": "its id, from vault_status --json"}),)),
+    "unlock": (
+        "Let a user log in again who is locked after failed logins.",
+        _unlock,
+        ((("username",), {"help": "the name as it was typed at the login"}),),
+    ),
 }
 
 
