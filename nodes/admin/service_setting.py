@@ -89,7 +89,7 @@ def history_of(service: AppService) -> Iterator[HistoryEntry]:
         more: dict[str, Any] = entry.additional_data or {}
         yield HistoryEntry(
             at=entry.timestamp,
-            who=str(entry.actor or more.get("system_user") or _("unknown")),
+            who=str(more.get("actor") or entry.actor or more.get("system_user") or _("unknown")),
             where=str(entry.remote_addr or more.get("via") or ""),
             reason=str(more.get("reason") or ""),
             changes=tuple(_changes(service, entry.changes_dict)),

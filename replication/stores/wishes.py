@@ -81,12 +81,6 @@ def run_service_now(service: AppService, actor: Any) -> RefusedWish | None:
     return None
 
 
-def set_interval(service: AppService, seconds: float, actor: Any) -> None:
-    """seconds: trigger interval, already validated (0.2 to 60); the database refuses others with IntegrityError."""
-    text = _("%(service)s: trigger interval set to %(seconds)g s") % {"service": service.name, "seconds": seconds}
-    _set_service(service, actor, text, trigger_interval=seconds, changed_at=timezone.now(), changed_by=actor)
-
-
 def check_new_node(vault: Vault, new: NewNode) -> list[RefusedWish]:
     """Why this node may not be added now: every reason at once, so that a form can show each at its field."""
     present = VaultNode.objects.present()
@@ -214,7 +208,7 @@ def request_resynchronize(node: VaultNode, actor: Any, enqueue: Callable[[str], 
             operation = Operation.objects.create(
                 kind=OperationKind.RESYNCHRONIZE, vault=vault, node=node, requested_by=actor, message=_("waiting")
             )
-            _event(vault, node, actor, _("Re-synchronize Master requested"))
+            _event(vault, node, actor, _("Re-synchronize Master requested"), operation=operation.pk)
             transaction.on_commit(partial(enqueue, operation.pk))
     except IntegrityError:
         return RefusedWish("W42", _("A re-synchronization is already running: wait until it has ended."))
@@ -291,7 +285,7 @@ def request_switchover(node: VaultNode, actor: Any, *, reason: str = "") -> Oper
                 message=_("waiting for the service"),
                 reason=reason[:200],
             )
-            _event(vault, found, actor, _("Make Master requested"), reason=reason)
+            _event(vault, found, actor, _("Make Master requested"), reason=reason, operation=operation.pk)
             return operation
     except IntegrityError:
         return RefusedWish("W55", _("Another switchover is open: wait until it has ended."))
@@ -344,10 +338,18 @@ def _event(
     *,
     reason: str = "",
     action: int = LogEntry.Action.UPDATE,
+    operation: str = "",
 ) -> None:
     """The event for everybody, and the entry of the audit log. changes: field → (before, after)."""
     said = f"{text}: {reason[:500]}" if reason else text
-    Event.objects.create(vault=vault, node_name=node.hostname, epoch=vault.epoch, text=said, actor=_name(actor))
+    Event.objects.create(
+        vault=vault,
+        node_name=node.hostname,
+        epoch=vault.epoch,
+        text=said,
+        operation=operation,
+        actor=_name(actor),
+    )
     audit.record(node, text, changes or {}, actor=actor, reason=reason, action=action)
 
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 from nodes.choices import DesiredState, OperationState
 from nodes.models import AppService, Event, Operation, Vault, VaultNode
 from replication.stores import wishes
+from replication.stores.service_setting import change_setting
 from replication.stores.wishes import NewNode, QueueUnavailable, RefusedWish
 
 Pair = tuple[VaultNode, VaultNode]
@@ -140,7 +141,7 @@ class TestServices:
         started = timezone.now() - timedelta(days=1)
         AppService.objects.update(started_on=started, last_completed_on=started)
         wishes.stop_service(service, None)
-        wishes.set_interval(service, 2, None)
+        change_setting(service, interval=2, days={}, seen="", actor=None)
         assert AppService.objects.filter(started_on=started, last_completed_on=started).exists()
 
     def test_run_now_asks_a_started_service_only(self, service: AppService) -> None:
