@@ -57,6 +57,6 @@ class VaultPolicy(VaultPopups):
                 messages.success(request, _("The policy was changed."))
             return dialogs.done(request, self._back())
         return dialogs.show(
-            request, self, "nodes/vault/policy.html", title=_("Setting"), back=self._back(), form=form,
+            request, self, "nodes/vault/policy.html", title=_("Setting of the vault"), back=self._back(), form=form,
             button=_("Update"), vault=vault,
         )  # fmt: skip

@@ -50,7 +50,10 @@ class UpdateNodeForm(LeaveForm):
 
     def __init__(self, *args: Any, typed: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not typed:
+        if typed:
+            del self.fields["active"].widget.attrs["autofocus"]
+            self.fields["confirm"].widget.attrs["autofocus"] = True
+        else:
             del self.fields["confirm"], self.fields["reason"]
 
 

@@ -23,7 +23,8 @@ FORMS = (
     *(f"{VAULT}{'b' * 32}/{name}/" for name in ("change", "delete", "resynchronize", "switchover")),
     *(f"{VAULT}{name * 32}/switchover/" for name in "ac"),
     f"{VAULT}{'a' * 32}/delete/",
-    VAULT + "hold/clear/",
+    f"{VAULT}{'b' * 32}/change/?active=0",
+    *(f"{VAULT}{name}/" for name in ("hold/clear", "pause", "resume", "policy")),
     *(f"{SERVICES}1/{name}/" for name in ("start", "stop", "run", "setting")),
 )
 SCREENS = (

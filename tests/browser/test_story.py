@@ -62,7 +62,15 @@ class Console:
         self.page.get_by_role("link", name=hostname, exact=True).click()
         self.dialog.get_by_label("Active").set_checked(active)
         self.dialog.get_by_role("button", name="Update").click()
+        if not active:  # it is the only other copy
+            self.confirm(hostname)
+            self.dialog.get_by_role("button", name="Update").click()
         expect(self.dialog).to_be_hidden()
+
+    def confirm(self, hostname: str) -> None:
+        expect(self.dialog).to_contain_text("loses its last other copy of the data")
+        self.dialog.get_by_label("Hostname").fill(hostname)
+        self.dialog.get_by_label("Reason").fill("the story")
 
     def expect_row(self, hostname: str, *texts: str) -> None:
         for text in texts:
@@ -186,6 +194,7 @@ def _deactivates_while_the_service_is_stopped(console: Console, primary: VaultHo
 def _deletes_purges_and_adds_again(console: Console, fallback: VaultHost) -> None:
     console.row("vault-f").get_by_role("link", name="Delete vault-f").click()
     expect(console.dialog.get_by_role("link", name="No")).to_be_focused()
+    console.confirm("vault-f")
     console.dialog.get_by_role("button", name="Yes").click()
     expect(console.row("vault-f")).to_have_count(0)
     notice = console.page.get_by_role("status").get_by_text("To remove its data")

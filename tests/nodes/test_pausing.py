@@ -38,7 +38,7 @@ class TestPause:
         said = section(shown(admin), "hold")
         assert said.startswith("Automatic failover is paused until ")
         assert ("somebody resumes it" in said) == (minutes is None)
-        assert f"by {administrator.username}: moving <b>racks</b>" in said
+        assert f"by {administrator.username}: “moving <b>racks</b>”." in said
         assert "moving <b>" not in shown(admin)
 
     def test_everybody_sees_it_and_who_may_resumes_it(
