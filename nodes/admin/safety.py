@@ -48,6 +48,8 @@ class Safety:
     if_lost: tuple[Says, ...]
     """What would happen if the Master were lost this second; empty before there is one."""
     advice: str
+    case: str = ""
+    """What `if_lost` is about, as a heading."""
     screen: str = ""
     """Name of the URL where the advice can be followed; "" when it is this very screen, or nowhere."""
     known_until: datetime | None = field(default=None, repr=False)
@@ -103,25 +105,27 @@ def safety_of(
         return _unwatched(seen, known_until)
     state = seen.row.state
     if state is VaultState.NEW:
-        text = _("Nothing can be written yet.")
+        text = _("nothing can be written yet")
         return Safety("off", _("No primary yet"), (text,), (), _new_advice(nodes), facts=_facts(seen, keys))
     if state is VaultState.CHANGING:
         return _changing(seen, keys)
     level, word, why, advice = _lossless(seen) if state is VaultState.LOSSLESS else _solo(seen)
-    return Safety(level, word, why, _if_lost(seen), advice, facts=_facts(seen, keys))
+    case = _("If the Master died this second")
+    return Safety(level, word, why, _if_lost(seen), advice, case, facts=_facts(seen, keys))
 
 
 def _unwatched(seen: _Seen, known_until: datetime | None) -> Safety:
     nobody = Says(_("Nothing would fail over: nobody watches the vault."), "")
     lost = (nobody,) if seen.row.primary else ()
+    case = _("If the Master died this second")
     services = "admin:nodes_appservice_changelist"
     if not seen.watch.wanted:
         why = _("SystemHighAvailabilityService is stopped, so nothing would fail over")
         advice = _("Start SystemHighAvailabilityService in App Services.")
-        return Safety("off", _("Not watched"), (why,), lost, advice, services, known_until)
+        return Safety("off", _("Not watched"), (why,), lost, advice, case, services, known_until)
     why = _("no worker runs the service, so nothing is known and nothing would fail over")
     advice = _("Start the service worker on a controller host; App Services says which one led last.")
-    return Safety("bad", _("Unknown"), (why,), lost, advice, services, known_until)
+    return Safety("bad", _("Unknown"), (why,), lost, advice, case, services, known_until)
 
 
 def _new_advice(nodes: list[VaultNode]) -> str:
@@ -143,7 +147,8 @@ def _changing(seen: _Seen, keys: Any) -> Safety:
     known = seen.if_lost
     to = known.candidate if known is not None else ""
     lost = (Says(_("Writes are held until %(name)s is open.") % {"name": seen.name(to)}),) if to else _if_lost(seen)
-    return Safety("warn", word, (said(seen.vault.reason),), lost, advice, facts=_facts(seen, keys))
+    case = _("Meanwhile") if to else _("If the Master died this second")
+    return Safety("warn", word, (said(seen.vault.reason),), lost, advice, case, facts=_facts(seen, keys))
 
 
 def _lossless(seen: _Seen) -> tuple[str, str, tuple[str, ...], str]:
@@ -167,7 +172,9 @@ def _lossless(seen: _Seen) -> tuple[str, str, tuple[str, ...], str]:
             advice = _("Find out why the last Master fell silent; the hold ends by itself, and can be cleared.")
         else:
             advice = _("See the status of the fallback below.")
-        return "warn", _("Lossless"), (reason,), advice
+        partly = known.died.node or known.silent.node
+        but = _("but not in every case would it take over now") if partly else _("but nobody would take over now")
+        return "warn", _("Lossless"), (reason, but), advice
     return "ok", _("Lossless"), (reason,), _("Nothing to do.")
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from django.db.models import Count, Max, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
 from django.utils.translation import ngettext
 
 from nodes.models import ServiceWorker, Vault
@@ -22,7 +23,7 @@ from .vault_rows import Row
 from .watch import Watch
 
 MOST: Final = 12
-"""Most fallbacks that are drawn one by one: first those that matter, then those that are in trouble."""
+"""Most fallbacks that are drawn one by one: who acknowledges, who is in trouble, then the others; in the order of adding."""
 MOST_CONTROLLERS: Final = 3
 BOX: Final = 72
 SMALL: Final = 52
@@ -30,6 +31,9 @@ SMALL: Final = 52
 GAP: Final = 50
 STUB: Final = 16
 """Height of the space above a box in which its link is named, and of the part of it above the rail."""
+WIDE: Final = 9.3
+NARROW: Final = 7.4
+"""Width of a letter of a name, and of the text below it, in the broadest of the fonts that a browser may take."""
 COLUMN: Final = 292
 SPACE: Final = 28
 EDGE: Final = 5
@@ -51,16 +55,20 @@ LINKS: Final = {
 URGENCY: Final = {"bad": 0, "warn": 1, "off": 2, "ok2": 3, "ok": 3}
 
 
+WORDS: Final = {
+    NodeStatus.WAITING: lazy("streams"),
+    NodeStatus.CATCHING_UP: lazy("catching up"),
+    NodeStatus.CONNECTING: lazy("connecting"),
+    NodeStatus.RESYNCHRONIZING: lazy("re-synchronizing"),
+    NodeStatus.NOT_FOLLOWING: lazy("not following"),
+    NodeStatus.INACTIVE: lazy("inactive"),
+    NodeStatus.UNKNOWN: lazy("unknown"),
+}
+BROKEN: Final = lazy("broken")
+
+
 def _link_words(status: NodeStatus) -> str:
-    return {
-        NodeStatus.WAITING: _("streams"),
-        NodeStatus.CATCHING_UP: _("catching up"),
-        NodeStatus.CONNECTING: _("connecting"),
-        NodeStatus.RESYNCHRONIZING: _("re-synchronizing"),
-        NodeStatus.NOT_FOLLOWING: _("not following"),
-        NodeStatus.INACTIVE: _("inactive"),
-        NodeStatus.UNKNOWN: _("unknown"),
-    }.get(status, _("broken"))
+    return str(WORDS.get(status, BROKEN))
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ def picture_of(vault: Vault, rows: Sequence[Row], watch: Watch, workers: Sequenc
     controllers = _controllers_of(watch, workers)
     master = next((row for row in rows if row.is_primary), None)
     others = sorted((row for row in rows if row is not master), key=lambda row: _weight(vault, row))
-    drawn, left = others[:MOST], others[MOST:]
+    drawn, left = sorted(others[:MOST], key=lambda row: row.node.ordinal), others[MOST:]
     rest = _rest(left)
     drawings = tuple(
         _draw(kind, width, columns, vault, master, drawn, controllers, watch)
@@ -181,6 +189,8 @@ def _draw(
     boxes = _controllers(controllers, width, columns, watch)
     rails: list[tuple[str, str]] = []
     y = boxes[0].bottom if boxes else 1
+    if master is None:
+        boxes = [replace(box, link="") for box in boxes]
     if master is not None:
         link = words = path = ""
         if boxes:
@@ -190,9 +200,9 @@ def _draw(
             rails.append((link, f"M{min(ends)} {rail}H{max(ends)}"))
             rails.extend((box.link, f"M{box.middle} {y}V{rail}") for box in boxes)
             path = f"M{width // 2} {rail}V{y + GAP}"
+            boxes = [replace(box, link="") for box in boxes]  # theirs are drawn as rails
             y += GAP
         place = (width - room) // 2
-        boxes = [replace(box, link="") for box in boxes]
         boxes.append(_box(place, y, room, master, _("Master"), link, path, words, width // 2 + 10))
         y += BOX
     below = _below if columns > 1 else _beside
@@ -209,7 +219,7 @@ def _controllers(controllers: Sequence[Controller], width: int, columns: int, wa
         leads = each.leads and watch.led
         words = ((41, each.words),)
         link = "hello" if leads and watch.trusted else "unknown"
-        name = _cut(each.host, (size - 28) // 8)
+        name = _cut(each.host, (size - 28) // WIDE)
         boxes.append(Box(x, 1, size, SMALL, "ok2" if leads else "off", name, each.full_name, _at(1, words), link))
     return boxes
 
@@ -273,10 +283,10 @@ def _fallback(vault: Vault, row: Row, x: int, y: int, width: int, path: str, wor
 def _box(x: int, y: int, width: int, row: Row, kind: str, link: str, path: str, words: str, words_x: int) -> Box:
     node = row.node
     lines = (
-        (41, _cut(f"{row.role or kind} · {node.ip_address}", (width - 28) // 7)),
-        (59, _cut(str(row.status), (width - 28) // 7)),
+        (41, _cut(f"{row.role or kind} · {node.ip_address}", (width - 28) // NARROW)),
+        (59, _cut(str(row.status), (width - 28) // NARROW)),
     )
-    name = _cut(node.hostname, (width - 28) // 8)
+    name = _cut(node.hostname, (width - 28) // WIDE)
     return Box(x, y, width, BOX, row.level, name, node.hostname, _at(y, lines), link, path, words, words_x, y - 9)
 
 
@@ -284,8 +294,8 @@ def _at(y: int, lines: Sequence[tuple[int, str]]) -> tuple[tuple[int, str], ...]
     return tuple((y + down, text) for down, text in lines)
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def _cut(text: str, most: float) -> str:
+    return text if len(text) <= most else f"{text[: int(most) - 1]}…"
 
 
 def _in_words(
@@ -297,6 +307,9 @@ def _in_words(
     else:
         said.append(_("%(name)s is Master: %(status)s.") % {"name": master.node.hostname, "status": master.status})
     for row in drawn:
+        if master is None:
+            said.append(_("%(name)s: %(status)s.") % {"name": row.node.hostname, "status": row.status})
+            continue
         values = {"name": row.node.hostname, "state": _link_words(row.shown)}
         acks = row.node.pk == vault.promotable_id
         text = _("%(name)s: link %(state)s, acknowledges.") if acks else _("%(name)s: link %(state)s.")

@@ -46,7 +46,7 @@ def test_lossless_is_green_and_says_who_takes_over_and_how_fast(
     assert level == "ok"
     assert "Lossless" in text
     assert (
-        "If the Master died this second Beta.example takes over in about 0.1 s when its database dies, about 1.7 s when its"
+        "If the Master died this second beta.example takes over in about 0.1 s when its database dies, about 1.7 s when its"
         " host falls silent; nothing acknowledged would be lost."
     ) in text
     assert "What to do Nothing to do." in text
@@ -75,7 +75,7 @@ def test_before_the_first_failover_no_figure_is_invented(admin: Client, pair: Pa
     level, text = panel(admin)
     assert level == "ok"
     assert (
-        "Beta.example takes over at once when its database dies, and when its host has been silent for about 1.6 s"
+        "beta.example takes over at once when its database dies, and when its host has been silent for about 1.6 s"
         in text
     )
     assert "How long the take-over itself lasts is known after the first failover." in text
@@ -143,7 +143,7 @@ class TestNeverGreenWhenNotKnown:
         level, text = panel(admin)
         assert level == "warn"
         assert "Unknown" in text
-        assert f"{name} has not answered within 1.5 s, so nobody knows how it is" in unescape(text).replace("Alpha", "alpha").replace("Beta", "beta")  # fmt: skip
+        assert f"{name} has not answered within 1.5 s, so nobody knows how it is" in text
 
     def test_with_a_long_interval_a_node_may_be_silent_for_longer(
         self, admin: Client, lead: Callable[..., None]
@@ -194,7 +194,7 @@ class TestNobodyWouldBePromoted:
         level, text = panel(admin)
         assert level == "warn"
         assert "Solo" in text
-        assert "No fallback is proven to hold every write yet" in text
+        assert "no fallback is proven to hold every write yet" in text
         assert f"Nobody would be promoted, because {why}. C10" in text
         assert "Writes would stop until the Master is back." in text
         assert "every password changed since the fallbacks last heard of it is lost" in text
@@ -221,6 +221,7 @@ class TestNobodyWouldBePromoted:
         foreseen(pair, **nobody("C05", "automatic failover is paused until 18:00, by admin: new switches"))
         level, text = panel(admin)
         assert level == "warn"
+        assert "but nobody would take over now" in text
         assert "because automatic failover is paused until 18:00, by admin: new switches. C05" in text
         assert "Nothing acknowledged is lost as long as one of the two disks is intact." in text
         assert "Resume automatic failover as soon as the work is done." in text
@@ -230,6 +231,7 @@ class TestNobodyWouldBePromoted:
         foreseen(pair, silent=Loss(rule="C70", says="another one is held back for a while"))
         level, text = panel(admin)
         assert level == "warn"
+        assert "but not in every case would it take over now" in text
         assert "When its database dies: beta.example takes over in about 0.1 s, nothing acknowledged is lost." in text
         assert (
             "When its host falls silent: nobody would be promoted, because another one is held back for a while. C70"
@@ -252,7 +254,8 @@ class TestChanges:
         level, text = panel(admin)
         assert level == "warn"
         assert "Failing over" in text
-        assert "Writes are held until beta.example is open." in text
+        assert "Meanwhile Writes are held until beta.example is open." in text
+        assert "If the Master died" not in text
         assert "What to do Wait" in text
 
     def test_a_new_vault(self, admin: Client, vault: Vault, lead: Callable[..., None]) -> None:
