@@ -85,9 +85,10 @@ def _heard(told: Mapping[str, Any]) -> str:
         return _("it is the primary")
     if "hears_primary" not in told:
         return "–"
-    age = told.get("heard_s")
-    when = _("%(seconds)s before") % {"seconds": seconds_text(age)} if is_number(age) else _("never")
-    return (_("yes, %(when)s") if told["hears_primary"] else _("no, last %(when)s")) % {"when": when}
+    age, heard = told.get("heard_s"), bool(told["hears_primary"])
+    if not is_number(age):
+        return _("no, never")
+    return (_("yes, %(when)s before") if heard else _("no, last %(when)s before")) % {"when": seconds_text(age)}
 
 
 _FLAGS: Final = {

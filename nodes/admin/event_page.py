@@ -126,7 +126,7 @@ def _diagnosis(seen: Mapping[str, Any]) -> Fact | None:
     found = object_of(seen.get("diagnosis"))
     if not found.get("rule"):
         return None
-    return Fact(_("What was wrong"), said(str(found.get("says") or "")), str(found["rule"]))
+    return Fact(_("Diagnosis"), said(str(found.get("says") or "")), str(found["rule"]))
 
 
 def _choice(choice: Mapping[str, Any]) -> Fact | None:
