@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from nodes.models import ApplicationNode, ServiceLease
 from replication.core import limits
-from replication.stores.leases import LEADER, LONG_AGO, RenewingLease, acquire, release
+from replication.stores.leases import LEADER, LONG_AGO, Pace, RenewingLease, acquire, release
 from tests.stores.conftest import LEASE, holder
 from tests.waiting import wait_for
 
@@ -196,3 +196,23 @@ def test_a_lease_that_is_given_back_goes_to_the_other_host_at_once_and_comes_bac
     inactive(one.holder.host, active=True)
     wait_for(lambda: one.held, GENEROUS)
     assert one.term == 3
+
+
+def test_a_lease_may_have_a_pace_of_its_own() -> None:
+    """Long, and rarely renewed: what nobody waits for disturbs the database less."""
+    asked: list[float] = []
+
+    def shown() -> dict[str, object]:
+        asked.append(time.monotonic())
+        return {}
+
+    slow = Pace(timedelta(seconds=30), timedelta(seconds=20), timedelta(seconds=20))
+    lease = RenewingLease(LEASE, ONE, shown, pace=slow)
+    lease.start()
+    wait_for(lambda: lease.held, GENEROUS)
+    row = ServiceLease.objects.get(name=LEASE)
+    assert row.renewed_at is not None
+    assert row.expires_at - row.renewed_at == timedelta(seconds=30)
+    lease.stop()
+    assert len(asked) == 1
+    assert acquire(LEASE, TWO) == 2, "released at the end, however long it would have lasted"
