@@ -49,6 +49,8 @@ class AddNodeForm(PopupForm):
     def __init__(self, *args: Any, vault: Vault, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.vault = vault
+        if vault.nodes.filter(removed_at__isnull=True, system_role=SystemRoleChoices.PRIMARY).exists():
+            self.initial.setdefault("system_role", SystemRoleChoices.FALLBACK)
 
     def clean_hostname(self) -> str:
         return clean_hostname(self.cleaned_data["hostname"])

@@ -115,15 +115,18 @@ def _doors(ip: str, database_port: int, port: int) -> tuple[Target, Target]:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What an agent saw when it was asked to look around, or why there is no answer."""
+    """What an agent saw when it was asked to look around, or why there is no answer: see SILENT for one that came to nothing."""
 
     answer: ProbeAnswer | None = None
     reached: Mapping[Target, Reach] = field(default_factory=dict)
-    why_not: str = "silent"
-    """Without an answer: "refused", "silent", "certificate" or "protocol" as in NodeUnreachable, "lacks" from an agent that is
+    why_not: str = ""
+    """"" with an answer; else "refused", "silent", "certificate" or "protocol" as in NodeUnreachable, "lacks" from an agent that is
     too old to be asked, "busy" from one that was asked too often."""
     clock_ahead: timedelta = timedelta()
     """How far its clock is at least ahead of ours, negative behind, whatever time the question and the answer took."""
+
+
+SILENT: Final = Look(why_not="silent")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from . import limits
-from .checks import Check, CheckName, Look, Outcome, Peer, Question, Seen, doors_of
+from .checks import SILENT, Check, CheckName, Look, Outcome, Peer, Question, Seen, doors_of
 from .probe import Door, Reach, Target
 from .roles import Witness
 
@@ -23,6 +23,7 @@ _LOOKS: Final = {
     "lacks": "its agent is too old to be asked",
     "busy": "it was asked too often just now",
 }
+_DOWN: Final = ("refused", "silent")
 _HOW: Final = {
     Reach.REFUSED: "refused",
     Reach.SILENT: "no answer",
@@ -40,7 +41,10 @@ def reaches(question: Question, seen: Seen) -> Sequence[Check]:
         return [Check(name, Outcome.UNKNOWN, f"{host} cannot say whom it reaches: {_why(seen.look)}.")]
     found = []
     for peer in question.asked:
-        failed, unknown = _failed(doors_of(peer), seen.look)
+        doors: tuple[Target, ...] = doors_of(peer)
+        if seen.peers.get(peer.hostname, SILENT).why_not in _DOWN:
+            doors = doors[:1]  # its agent answers nobody, which the next check tells
+        failed, unknown = _failed(doors, seen.look)
         if failed and peer.leads:
             says = (
                 f"{host} does not reach {peer.hostname}, the present Master: {failed}. Open the firewall from {question.ip} "
@@ -65,7 +69,7 @@ def reached(question: Question, seen: Seen) -> Sequence[Check]:
         doors = doors[1:]  # it answers nobody: that is told once already
     found = []
     for peer in question.asked:
-        look = seen.peers.get(peer.hostname, Look())
+        look = seen.peers.get(peer.hostname, SILENT)
         if look.answer is None:
             found.append(_unasked(name, peer, look, host))
             continue
@@ -155,7 +159,7 @@ def disk(question: Question, seen: Seen) -> Check:
     primary = next((peer for peer in question.asked if peer.leads), None)
     if primary is None:
         return Check(name, Outcome.OK, f"{_size(free)} free.")
-    look = seen.peers.get(primary.hostname, Look())
+    look = seen.peers.get(primary.hostname, SILENT)
     data = look.answer.data_bytes if look.answer is not None else None
     if data is None:
         says = f"{_size(free)} free; how much data {primary.hostname} has is not known."

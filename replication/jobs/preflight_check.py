@@ -17,7 +17,7 @@ from nodes.choices import OperationState
 from nodes.models import ApplicationNode, Operation, VaultNode
 from replication.client import AgentClient, PortWitness
 from replication.core import limits
-from replication.core.checks import Judgement, Look, Peer, Question, Seen, clock_ahead
+from replication.core.checks import SILENT, Judgement, Look, Peer, Question, Seen, clock_ahead
 from replication.core.errors import NodeUnreachable
 from replication.core.preflight import judge, judge_unreachable
 from replication.core.probe import Target
@@ -104,8 +104,8 @@ async def _judge(question: Question) -> tuple[Judgement, NodeReport | None]:
         seen = Seen(
             report=report,
             witness=Witness.SILENT if port in late else port.result(),
-            look=Look() if new in late else new.result(),
-            peers={p.hostname: Look() if f in late else f.result() for p, f in zip(peers, looks, strict=True)},
+            look=SILENT if new in late else new.result(),
+            peers={p.hostname: SILENT if f in late else f.result() for p, f in zip(peers, looks, strict=True)},
             now=datetime.now(UTC),
         )
     return judge(question, seen), report

@@ -12,6 +12,7 @@ import pytest
 from replication.core import limits
 from replication.core.checks import (
     PEERS_ASKED,
+    SILENT,
     CheckName,
     Judgement,
     Look,
@@ -202,6 +203,11 @@ def test_a_master_that_cannot_be_asked_is_reason_enough_to_wait(why_not: str) ->
     assert found(judgement) == [("F64", "error", "")]
 
 
+def test_an_agent_of_the_master_that_answers_nobody_is_told_once() -> None:
+    shut = look(Q.their_doors, data=0, but={at("a", AGENT): Reach.SILENT})
+    assert [rule for rule, *_ in found(judged(look=shut, peers=from_peers(Q, a=SILENT)))] == ["F64"]
+
+
 @pytest.mark.parametrize("why_not", ["lacks", "busy"])
 def test_an_older_or_busy_agent_of_the_master_is_not_known(why_not: str) -> None:
     judgement = judged(peers=from_peers(Q, a=Look(why_not=why_not)))
@@ -221,7 +227,7 @@ def test_another_silent_node_fails_nobody(why_not: str) -> None:
 
 def test_a_silent_first_primary_of_a_vault_that_never_opened_fails_nobody() -> None:
     asked = question(peers=[peer("a", leads=False)])
-    assert found(judged(asked, peers={"a.example": Look()})) == []
+    assert found(judged(asked, peers={"a.example": SILENT})) == []
 
 
 @pytest.mark.parametrize("why_not", ["lacks", "busy", "silent"])
