@@ -30,6 +30,7 @@ class Door:
 
 
 NODE, HOST, SERVICE = {"pk": "{node}"}, {"pk": "{host}"}, {"pk": "{service}"}
+OPERATION = {"pk": "{operation}"}
 USER, GROUP, JOB = {"object_id": "{user}"}, {"object_id": "{group}"}, {"job_id": "some-job"}
 
 DOORS: dict[str, Door] = {
@@ -50,10 +51,11 @@ DOORS: dict[str, Door] = {
     "admin:nodes_vaultnode_changelist": Door("nodes.view_vaultnode", 200, 200),
     "admin:nodes_vaultnode_add": Door("nodes.add_vaultnode", 200, 422),
     "admin:nodes_vaultnode_add_check": Door("nodes.add_vaultnode", 302, 422),
-    "admin:nodes_vaultnode_change": Door("nodes.change_vaultnode", 200, 302, arguments=NODE),
-    "admin:nodes_vaultnode_delete": Door("nodes.delete_vaultnode", 200, 302, arguments=NODE),
+    "admin:nodes_vaultnode_change": Door("nodes.change_vaultnode", 200, 200, arguments=NODE),
+    "admin:nodes_vaultnode_delete": Door("nodes.delete_vaultnode", 200, 422, arguments=NODE),
     "admin:nodes_vaultnode_resynchronize": Door("nodes.resynchronize_vaultnode", 200, 200, arguments=NODE),
     "admin:nodes_vaultnode_switchover": Door("nodes.switchover_vaultnode", 200, 200, arguments=NODE),
+    "admin:nodes_vaultnode_lag": Door("nodes.view_vaultnode", 200, 200),
     "admin:nodes_vaultnode_clear_hold": Door("nodes.clear_hold_vault"),
     "admin:nodes_vaultnode_pause": Door("nodes.pause_vault", 200, 422),
     "admin:nodes_vaultnode_resume": Door("nodes.pause_vault"),
@@ -76,6 +78,12 @@ DOORS: dict[str, Door] = {
     "admin:nodes_event_csv": Door("nodes.view_event", 200, 405),
     "admin:nodes_event_json": Door("nodes.view_event", 200, 405),
     "admin:nodes_event_detail": Door("nodes.view_event", 200, 405, arguments={"pk": "{event}"}),
+    # Operations
+    "admin:nodes_operation_changelist": Door("nodes.view_operation", 200, 200),
+    "admin:nodes_operation_detail": Door("nodes.view_operation", 200, 200, arguments=OPERATION),
+    "admin:nodes_operation_cancel": Door("nodes.cancel_operation", arguments=OPERATION),
+    "admin:nodes_operation_report": Door("nodes.view_operation", 200, 405, arguments={"pk": "{failover}"}),
+    "admin:nodes_operation_report_json": Door("nodes.view_operation", 200, 405, arguments={"pk": "{failover}"}),
     # Administration → Users, Groups
     "admin:app_list": Door(STAFF, 404, 404, arguments={"app_label": "auth"}, but={"Administrator": 200}),
     "admin:auth_user_changelist": Door("auth.view_user", 200, 200),
