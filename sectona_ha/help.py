@@ -23,6 +23,7 @@ class Found:
     url: str
     title: str
     page: str
+    """Title of its page; "" where the section is the page."""
     excerpt: SafeString
 
 
@@ -38,6 +39,7 @@ def index(request: HttpRequest) -> HttpResponse:
             "title": _("Help"),
             "query": query,
             "results": search(query) if query else None,
+            "results_max": RESULTS_MAX,
             "page": pages.page(pages.INDEX),
             "groups": [
                 (title, [(page.title, pages.page_url(page.name)) for page in known if page.folder == folder])
@@ -70,7 +72,7 @@ def search(query: str) -> list[Found]:
                 0 if title.startswith(f"{query.lower()} ·") else 1 if in_title == len(words) else 2 if in_title else 3
             )
             url = pages.page_url(page.name) + f"#{section.anchor}"
-            found = Found(url, section.title, page.title, _excerpt(section.text, words))
+            found = Found(url, section.title, page.title if section.level > 1 else "", _excerpt(section.text, words))
             ranked.append((rank, pages.FOLDERS.index(page.folder), found))
     ranked.sort(key=lambda entry: entry[:2])
     return [found for _rank, _folder, found in ranked[:RESULTS_MAX]]
@@ -82,7 +84,8 @@ def _excerpt(text: str, words: list[str]) -> SafeString:
     first = pattern.search(text)
     middle = first.start() if first else 0
     start, end = max(0, middle - AROUND), min(len(text), middle + AROUND)
-    start = text.find(" ", start) + 1 if start else 0
+    start = min(text.find(" ", start) + 1, middle) if start else 0
+    end = max(text.rfind(" ", 0, end), first.end() if first else 0) if end < len(text) else end
     cut = text[start:end]
     parts: list[tuple[str, str]] = []
     at = 0

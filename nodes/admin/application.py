@@ -85,7 +85,7 @@ class ApplicationNodeAdmin(LiveScreen):
                 messages.success(request, _("%(name)s was updated.") % {"name": host.hostname})
                 return dialogs.done(request, self._back())
             form.refuse(refused)
-        return self._form(request, form, host.hostname, _("Update"), host=host)
+        return self._form(request, form, host.hostname, _("Update"), host=host, leads=_leads(host))
 
     def delete(self, request: HttpRequest, pk: int) -> HttpResponse:
         self._need(request, "delete")
@@ -114,11 +114,15 @@ class ApplicationNodeAdmin(LiveScreen):
         )
 
 
+def _leads(host: ApplicationNode) -> bool:
+    lease = ServiceLease.objects.filter(name=SERVICE_NAME).exclude(holder="").first()
+    return lease is not None and lease.host.lower() == host.hostname.lower()
+
+
 def _what_deleting_means(host: ApplicationNode) -> str:
     text = _("Only the entry goes: nothing is stopped. A host whose programs run enters itself again within seconds.")
     if not host.active:
         text += " " + _("It is active then: stop its programs first if it is to stay out.")
-    lease = ServiceLease.objects.filter(name=SERVICE_NAME).exclude(holder="").first()
-    if lease is not None and lease.host.lower() == host.hostname.lower():
+    if _leads(host):
         text += " " + _("It leads at this moment, and goes on leading.")
     return text

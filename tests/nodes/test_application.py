@@ -310,6 +310,12 @@ class TestWishes:
         entry = LogEntry.objects.filter(object_repr="controller-1").get(action=LogEntry.Action.DELETE)
         assert entry.changes["hostname"] == ["controller-1", ""]
 
+    def test_making_the_leader_inactive_says_what_happens(self, admin: Client, lead: Callable[..., None]) -> None:
+        lead()
+        one, two = host("controller-1", "service"), host("controller-2", "service")
+        assert "it hands over to another host" in admin.get(f"{HOSTS}{one.pk}/change/").content.decode()
+        assert "it hands over to another host" not in admin.get(f"{HOSTS}{two.pk}/change/").content.decode()
+
     def test_deleting_the_leader_says_that_it_leads(self, admin: Client, lead: Callable[..., None]) -> None:
         lead()
         it = host("Controller-1", "service")
