@@ -82,32 +82,35 @@ async def _look(agents: AgentClient, where: Question | Peer, targets: Sequence[T
 
 
 async def _judge(question: Question) -> tuple[Judgement, NodeReport | None]:
-    """Whoever has not answered in time is as one that is silent."""
-    peers = question.asked
+    """Everybody is asked at once. Whoever has not answered in time is as one that is silent."""
+    until = time.monotonic() + limits.PREFLIGHT_DEADLINE.total_seconds()
     async with AgentClient(settings.PKI_DIR) as agents:
         node = _view(question)
         hello = asyncio.ensure_future(agents.hello(node, since=-1, wait=timedelta()))
         port = asyncio.ensure_future(PortWitness(limits.PROBE_DEADLINE).ask(node))
         new = asyncio.ensure_future(_look(agents, question, question.their_doors))
-        looks = [asyncio.ensure_future(_look(agents, peer, question.own_doors)) for peer in peers]
-        everything: list[asyncio.Future[Any]] = [hello, port, new, *looks]
-        _done, late = await asyncio.wait(everything, timeout=limits.PREFLIGHT_DEADLINE.total_seconds())
-        for one in late:
-            one.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-        if hello in late:
-            return judge_unreachable(question, "silent", ""), None
+        peers = {p.hostname: asyncio.ensure_future(_look(agents, p, question.own_doors)) for p in question.asked}
+        everything: list[asyncio.Future[Any]] = [hello, port, new, *peers.values()]
         try:
-            report = hello.result()
-        except NodeUnreachable as error:
-            return judge_unreachable(question, error.kind, error.detail), None
-        seen = Seen(
-            report=report,
-            witness=Witness.SILENT if port in late else port.result(),
-            look=SILENT if new in late else new.result(),
-            peers={p.hostname: SILENT if f in late else f.result() for p, f in zip(peers, looks, strict=True)},
-            now=datetime.now(UTC),
-        )
+            await asyncio.wait([hello], timeout=until - time.monotonic())
+            if not hello.done():
+                return judge_unreachable(question, "silent", ""), None
+            try:
+                report = hello.result()
+            except NodeUnreachable as error:
+                return judge_unreachable(question, error.kind, error.detail), None
+            await asyncio.wait(everything, timeout=max(0.0, until - time.monotonic()))
+            seen = Seen(
+                report=report,
+                witness=port.result() if port.done() else Witness.SILENT,
+                look=new.result() if new.done() else SILENT,
+                peers={name: look.result() if look.done() else SILENT for name, look in peers.items()},
+                now=datetime.now(UTC),
+            )
+        finally:
+            for one in everything:
+                one.cancel()
+            await asyncio.gather(*everything, return_exceptions=True)
     return judge(question, seen), report
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from tests.browser.chromium import browser, complaints, log_in
+from tests.browser.chromium import WAIT_MS, browser, complaints, log_in
 from tests.stack import ADMINISTRATOR, Controller, controller
 from tests.vault_host import VaultHost, vault_hosts
 
@@ -28,6 +28,14 @@ def place() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="vha-"))
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """A busy machine is no failure."""
+    expect.set_options(timeout=WAIT_MS)
+    yield
+    expect.set_options(timeout=None)
 
 
 def checks_of(page: Page) -> list[str]:

@@ -3,6 +3,7 @@
 The form runs as it does in the web process; the job comes out of a real Redis and runs here, in a thread of its own.
 """
 
+import contextlib
 import re
 import socket
 import threading
@@ -12,16 +13,22 @@ from html import unescape
 
 import django_rq
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
+from django.template.loader import render_to_string
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from nodes.choices import OperationState
+from nodes.admin.checklist import checklist
+from nodes.choices import OperationKind, OperationState
 from nodes.models import Event, Operation, Vault, VaultNode
+from replication.core import limits
 from replication.jobs import preflight
+from replication.stores import operations
 from tests.nodes.test_forms import ADD, GOOD, refusals
 from tests.vault_host import identity
 
+CHECK = ADD + "check/"
 NOBODY_LISTENS = "127.0.31.77"
 NO_AGENT = "127.0.31.78"
 SLACK_SECONDS = 2.0
@@ -175,6 +182,194 @@ def test_while_the_form_waits_others_can_write(
         thread.join(0.05)
     assert answers == [422]
     assert slowest < settings.PREFLIGHT_WAIT / 2
+
+
+def lines(text: str) -> list[tuple[str, str]]:
+    """The checklist as a reader sees it: (word, title and sentence)."""
+    found = re.findall(r'<li class="\w+"><span class="outcome">(.*?)</span> <span class="what">(.*?)</li>', text, re.S)
+    return [(word, unescape(re.sub(r"<[^>]*>", "", rest))) for word, rest in found]
+
+
+def test_check_tells_everything_in_a_list_and_saves_nothing(
+    admin: Client, vault: Vault, worker: list[str], saves: Callable[[], tuple[int, int]]
+) -> None:
+    response = admin.post(CHECK, {**GOOD, "ip_address": NOBODY_LISTENS, "typing": "1"})
+    text = response.content.decode()
+    assert response.status_code == 200
+    assert "<form" not in text, "no field may be touched while somebody types"
+    told = lines(text)
+    assert told[0][0] == "Error"
+    assert told[0][1].startswith(f"Vault agent No vault agent answers on {NOBODY_LISTENS} port 5389")
+    assert [word for word, _ in told[1:]] == ["Not known"] * 12
+    assert '<p id="checks-says" hx-swap-oob="innerHTML">' in text
+    assert "1 error: this host cannot be added as it is." in text
+    assert "help/" in text  # the page of F10
+    assert saves() == (0, 0)
+    kept = Operation.objects.get()
+    assert kept.result["summary"].startswith("F10 · No vault agent answers")
+    assert [step["name"] for step in kept.steps][:2] == ["agent", "database-port"]
+
+
+def test_save_shows_the_list_too(admin: Client, vault: Vault, worker: list[str]) -> None:
+    text = admin.post(ADD, {**GOOD, "ip_address": NOBODY_LISTENS}).content.decode()
+    assert list(refusals(text)) == ["ip_address"]
+    assert [word for word, _ in lines(text)] == ["Error"] + ["Not known"] * 12
+
+
+def test_without_javascript_check_is_a_page_with_the_form_and_the_list(
+    plain: Client, vault: Vault, worker: list[str], saves: Callable[[], tuple[int, int]]
+) -> None:
+    empty = plain.get(ADD).content.decode()
+    assert f'formaction="{CHECK}"' in empty
+    assert "The host is checked when hostname, port and IP address are there." in empty
+    response = plain.post(CHECK, {**GOOD, "ip_address": NOBODY_LISTENS})
+    text = response.content.decode()
+    assert response.status_code == 200
+    assert "<html" in text
+    assert f'method="post" action="{ADD}"' in text  # Save saves
+    assert f'value="{NOBODY_LISTENS}"' in text
+    assert lines(text)[0][0] == "Error"
+    assert refusals(text) == {}
+    assert saves() == (0, 0)
+
+
+def test_while_typing_what_is_wrong_with_a_field_stands_in_the_list_and_nobody_is_asked(
+    admin: Client, pair: object
+) -> None:
+    response = admin.post(CHECK, {**GOOD, "ip_address": "127.0.31.2", "hostname": "<b>", "typing": "1"})
+    assert response.status_code == 200
+    assert [says for _, says in lines(response.content.decode())] == [
+        "Not checked yet Hostname: A hostname has letters, digits, dots and hyphens only, for example vault-2.example.net."
+    ]
+    response = admin.post(CHECK, {**GOOD, "ip_address": "127.0.31.2", "typing": "1"})
+    assert [says for _, says in lines(response.content.decode())] == [
+        "Not checked yet IP Address: 127.0.31.2 is already the address of beta.example."
+    ]
+    assert Operation.objects.count() == 0
+
+
+def test_check_by_its_button_shows_what_is_wrong_at_the_field(admin: Client, vault: Vault) -> None:
+    response = admin.post(CHECK, {**GOOD, "port": "0"})
+    assert response.status_code == 422
+    assert response["HX-Retarget"] == "#dialog-body"
+    assert list(refusals(response.content.decode())) == ["port"]
+    assert Operation.objects.count() == 0
+
+
+def test_looking_at_the_address_of_check_shows_the_empty_form(plain: Client, vault: Vault) -> None:
+    response = plain.get(CHECK)
+    assert (response.status_code, response["Location"]) == (302, ADD)
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_who_may_not_add_may_not_check(
+    user: Callable[..., User], enter: Callable[..., Client], vault: Vault, method: str
+) -> None:
+    assert getattr(enter(user()), method)(CHECK, GOOD).status_code == 403
+    assert Operation.objects.count() == 0
+
+
+def test_check_needs_the_csrf_token(administrator: User, vault: Vault) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(administrator)
+    assert client.post(CHECK, GOOD).status_code == 403
+    assert Operation.objects.count() == 0
+
+
+def test_without_redis_the_list_says_so(admin: Client, vault: Vault) -> None:
+    text = admin.post(CHECK, {**GOOD, "typing": "1"}).content.decode()
+    assert "the work queue (Redis) does not answer" in text
+    assert lines(text) == []
+
+
+def test_where_a_primary_is_the_form_proposes_fallback(admin: Client, pair: object) -> None:
+    assert '<option value="fallback" selected>' in admin.get(ADD).content.decode()
+
+
+def test_a_worker_that_is_busy_is_named_with_what_it_does(
+    admin: Client, vault: Vault, redis: None, settings: Settings
+) -> None:
+    settings.PREFLIGHT_WAIT = 1
+    Operation.objects.create(kind=OperationKind.RESYNCHRONIZE, vault=vault, state=OperationState.RUNNING)
+    (sentence,) = refusals(admin.post(ADD, GOOD).content.decode())[""]
+    assert "the ops worker is busy with “Re-synchronize Master”" in sentence
+
+
+def test_a_check_that_was_begun_and_hangs_is_not_called_untaken(
+    admin: Client, vault: Vault, redis: None, settings: Settings
+) -> None:
+    settings.PREFLIGHT_WAIT = 1
+    begun = threading.Event()
+
+    def begin() -> None:  # as a worker does, which then hangs
+        while not begun.wait(0.02):
+            for id in Operation.objects.filter(state=OperationState.QUEUED).values_list("pk", flat=True):
+                operations.begin(id)
+                begun.set()
+        connection.close()
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    (sentence,) = refusals(admin.post(ADD, GOOD).content.decode())[""]
+    begun.set()
+    thread.join(10)
+    assert "took longer than 1 s" in sentence
+
+
+def test_what_hosts_say_is_text_in_the_list(db: None) -> None:
+    evil = "<script>alert(1)</script>"
+    found = [{"name": "identity", "outcome": "warning", "says": evil, "rule": "F67", "field": "hostname"}]
+    text = render_to_string("nodes/vault/_checks.html", {"checks": checklist(found, []), "alone": True})
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "<script" not in text
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "says", "level"),
+    [
+        (["ok"] * 13, "Everything is in order: this host can be added.", "ok"),
+        (["ok", "unknown"], "Nothing speaks against this host, but 1 thing is not known.", "unknown"),
+        (["unknown", "warning", "ok", "warning"], "This host can be added, with 2 warnings.", "warning"),
+        (["ok", "warning", "error"], "1 error: this host cannot be added as it is.", "error"),
+    ],
+)
+def test_the_worst_decides_what_is_said_and_comes_first(outcomes: list[str], says: str, level: str) -> None:
+    shown = checklist([{"name": "clock", "outcome": outcome, "says": "…"} for outcome in outcomes], [])
+    assert (shown.says, shown.level) == (says, level)
+    assert shown.lines[0].outcome == level
+
+
+@contextlib.contextmanager
+def accepts_and_is_silent(*ips: str) -> Iterator[None]:
+    """On both ports: connections are made, nothing ever comes back."""
+    with contextlib.ExitStack() as stack:
+        for ip in ips:
+            for port in (limits.AGENT_PORT, limits.DATABASE_PORT):
+                stack.enter_context(socket.create_server((ip, port)))
+        yield
+
+
+def test_a_check_ends_in_time_whoever_hangs(pair: tuple[VaultNode, VaultNode], vault: Vault) -> None:
+    assert identity("controller") is not None
+    hung = [node.ip_address for node in pair]
+    operation = Operation.objects.create(
+        kind=OperationKind.PREFLIGHT,
+        vault=vault,
+        arguments={"hostname": "c.example", "ip": NO_AGENT, "port": 5389, "database_port": 3307,
+                   "system_role": "fallback", "vault": vault.pk},
+    )  # fmt: skip
+    with accepts_and_is_silent(NO_AGENT, *hung):
+        before = time.monotonic()
+        preflight(operation.pk)
+        took = time.monotonic() - before
+    operation.refresh_from_db()
+    assert took < limits.PREFLIGHT_DEADLINE.total_seconds() + SLACK_SECONDS
+    assert operation.state == OperationState.SUCCEEDED
+    assert operation.result["checks"][0]["rule"] == "F10"
+
+
+def test_a_check_is_over_before_the_form_gives_up(settings: Settings) -> None:
+    assert limits.PREFLIGHT_DEADLINE.total_seconds() + 0.5 < settings.PREFLIGHT_WAIT
 
 
 def test_a_check_that_breaks_still_ends_and_is_told(admin: Client, vault: Vault, worker: list[str]) -> None:
