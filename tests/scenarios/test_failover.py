@@ -1,16 +1,18 @@
 """A pair of real agents and databases under a real service, losing parts of itself.
 
 Proves: the pair becomes lossless by itself; a killed primary is replaced and returns as fallback without a hand, with every
-acknowledged row on both; writes stand still only shortly when the only fallback dies, also with the service stopped; a
+acknowledged row on both, and its report has every figure; writes stand still only shortly when the only fallback dies, also with the service stopped; a
 primary with transactions of its own is held closed and named; the standby takes over from a killed leader; Redis is not
 needed.
 """
 
+import json
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +61,21 @@ def lossless(stack: Controller, pair: tuple[VaultHost, VaultHost]) -> tuple[Vaul
     return by_name[row["primary"]], by_name[row["acker"]]
 
 
+PHASES = ("detected", "claimed", "revoked", "drained", "recorded", "opened", "first-write")
+
+
+def report(stack: Controller) -> dict[str, Any]:
+    """The report of the last failover, as the console gives it."""
+    last = "SELECT id FROM nodes_operation WHERE kind = 'failover' ORDER BY created_at DESC LIMIT 1"
+    (row,) = stack.rows(last)
+    code = (
+        "import json; from nodes.models import Operation; from nodes.admin.failover_report import as_json, report_of; "
+        f"print(json.dumps(as_json(report_of(Operation.objects.get(pk='{row['id']}')))))"
+    )
+    told: dict[str, Any] = json.loads(stack.manage("shell", "-v0", "-c", code))
+    return told
+
+
 def client_password(pair: tuple[VaultHost, VaultHost]) -> str:
     """The client account was made by the first primary and replicated."""
     return pair[0].client_password
@@ -76,6 +93,17 @@ def test_a_killed_primary_is_replaced_and_returns_as_fallback(
         writers.wait_acknowledged(time.monotonic(), 10, host=acker, count=50)
     assert missing(writers, acker) == set()
     wait_for(lambda: missing(writers, primary) == set(), 20, "the old primary has every acknowledged row as well")
+    told = report(stack)
+    assert (told["former_primary"], told["primary"]) == (primary.hostname, acker.hostname)
+    assert told["rows_at_risk"] == 0, told["because"]
+    phases = {phase["name"]: phase for phase in told["phases"]}
+    ends = [phases[name]["ended_ms"] for name in PHASES]
+    assert None not in ends, phases
+    assert ends == sorted(ends)
+    assert phases["first-write"]["at_the_latest"]
+    assert told["rule"] in ("D10", "D20", "D60", "D70")
+    assert 0 <= told["detect_ms"] < 3000
+    assert told["former_returned"] == "clean"
 
 
 def test_a_lost_host_is_replaced_and_returns_as_fallback(
