@@ -213,6 +213,8 @@ def _stopped(view: VaultView) -> str | None:
 def _acker_lost(view: VaultView) -> str | None:
     if not view.topology.promotable or not view.stay_writable:
         return None
+    if view.paused and diagnose(view).verdict is Verdict.PRIMARY_LOST:
+        return None  # its stream ended with the primary: it has to be there to take over when the pause is over
     lost = acker_dead(view) or commits_stuck(view) or view.acker_missing_for >= view.thresholds.acker_lost
     p = view.primary
     return p.id if lost and p is not None and p.answers else None

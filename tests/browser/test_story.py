@@ -39,7 +39,8 @@ class Console:
         self.page.get_by_role("navigation", name="Main menu").get_by_role("link", name=name, exact=True).click()
 
     def row(self, name: str) -> Locator:
-        return self.page.get_by_role("row").filter(has=self.page.get_by_role("rowheader", name=re.compile(f"^{name}")))
+        table = self.page.locator("table.rows")
+        return table.get_by_role("row").filter(has=self.page.get_by_role("rowheader", name=re.compile(f"^{name}")))
 
     def service(self, button: str) -> None:
         self.menu("App Services")
@@ -77,7 +78,7 @@ class Console:
             expect(self.row(hostname)).to_contain_text(text, timeout=WAIT_MS)
 
     def resynchronize(self, hostname: str) -> None:
-        self.row(hostname).get_by_text("Action").click()
+        self.row(hostname).locator("summary").click()
         self.row(hostname).get_by_role("link", name="Re-synchronize Master").click()
         self.dialog.get_by_role("button", name="Yes").click()
         expect(self.dialog).to_be_hidden()
@@ -88,7 +89,7 @@ class Console:
     def make_master(self, hostname: str, entry: str) -> None:
         """By the entry of its row's Action menu; answers when the operation has succeeded."""
         menu = self.row(hostname)
-        menu.get_by_text("Action").click()
+        menu.locator("summary").click()
         expect(menu.get_by_role("link", name=entry)).to_be_visible(timeout=WAIT_MS)
         menu.get_by_role("link", name=entry).click()
         expect(self.dialog).to_contain_text("Writes pause for about a tenth of a second")

@@ -36,6 +36,11 @@ def test_nobody_is_promoted_while_it_lasts_and_the_diagnosis_goes_on(view: Vault
     assert diagnose(held).verdict is Verdict.PRIMARY_LOST
     action = plan(held)
     assert action is None or action.kind not in (ActionKind.FAILOVER, ActionKind.FINISH)
+    for gone in (held, replace(held, acker_missing_for=LONG)):
+        after = plan(gone)
+        assert after is None or after.kind is not ActionKind.GO_SOLO, (
+            "the acker stays published for the end of the pause"
+        )
     assert f"nobody is promoted: automatic failover is paused {PAUSED}" in vault_reason(held)
 
 
