@@ -24,7 +24,7 @@ from django.contrib.auth.forms import (
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import ValidationError
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, Q, QuerySet, Value, When
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -63,6 +63,17 @@ def group_out_of_reach(asks: Any, group: Group) -> bool:
     return bool(beyond(asks, group.permissions.select_related("content_type")))
 
 
+def offered(held: Any) -> QuerySet:
+    """What a form lists: the permissions that open something here, and those that are held already. Django makes more."""
+    ours = Q()
+    for name in ROLES[-1].permissions:
+        app, _dot, codename = name.partition(".")
+        ours |= Q(content_type__app_label=app, codename=codename)
+    if held is not None:
+        ours |= Q(pk__in=held.values_list("pk", flat=True))
+    return Permission.objects.filter(ours).select_related("content_type")
+
+
 class Roles(forms.ModelMultipleChoiceField):
     """Groups as check boxes; the three roles first, each with what it means."""
 
@@ -86,6 +97,13 @@ class Bounded:
     """A form that knows who fills it in (set by the admin) and refuses what he cannot give."""
 
     asks: Any = None
+    permission_field = "user_permissions"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields.get(self.permission_field)
+        if field is not None:
+            field.queryset = offered(getattr(self.instance, self.permission_field) if self.instance.pk else None)
 
     def _refuse(self, changed: Iterable[Permission]) -> None:
         if missing := beyond(self.asks, changed):
@@ -133,6 +151,8 @@ class UserForm(Bounded, UserChangeForm):
 
 
 class GroupForm(Bounded, forms.ModelForm):
+    permission_field = "permissions"
+
     def clean_permissions(self) -> Any:
         self._refuse(self._changed("permissions"))
         return self.cleaned_data["permissions"]
@@ -161,7 +181,7 @@ admin.site.unregister(Group)
 class ConsoleUserAdmin(KnowsWhoAsks, UserAdmin):
     form = UserForm
     add_form = NewUserForm
-    list_display = ("username", "roles", "is_staff", "is_active", "is_superuser", "last_login")
+    list_display = ("username", "roles", "may_log_in", "is_superuser", "last_login")
     list_filter = ("groups", "is_staff", "is_active")
     filter_horizontal = ("user_permissions",)
     readonly_fields = ("last_login", "date_joined")
@@ -176,6 +196,10 @@ class ConsoleUserAdmin(KnowsWhoAsks, UserAdmin):
     @admin.display(description=gettext_lazy("Roles"))
     def roles(self, user: Any) -> str:
         return ", ".join(sorted(group.name for group in user.groups.all())) or "–"
+
+    @admin.display(description=_LOG_IN, boolean=True)
+    def may_log_in(self, user: Any) -> bool:
+        return bool(user.is_staff and user.is_active)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:

@@ -172,15 +172,29 @@ class TestNobodyGivesWhatHeLacks:
             == 403
         )
 
-    def test_a_single_permission_that_he_lacks_is_refused_with_its_name(self, office: Client) -> None:
-        user = member("Viewer")
-        foreign = permission("sessions.delete_session")
-        response = office.post(
-            f"{USERS}{user.pk}/change/", {"username": "colleague", "is_staff": "on", "user_permissions": [foreign.pk]}
-        )
+    def test_a_single_permission_that_he_lacks_is_refused_with_its_name(
+        self, db: None, enter: Callable[..., Client]
+    ) -> None:
+        clerk, user = member("Viewer", "clerk"), member("Viewer")
+        clerk.user_permissions.set([permission("auth.change_user"), permission("auth.view_user")])
+        data = {"username": "colleague", "user_permissions": [permission("nodes.pause_vault").pk]}
+        response = enter(clerk).post(f"{USERS}{user.pk}/change/", data)
         assert response.status_code == 200
-        assert "what you may not do yourself: Can delete session" in response.content.decode()
+        text = response.content.decode()
+        assert "what you may not do yourself: Can pause and resume automatic failover" in text
         assert not user.user_permissions.exists()
+
+    def test_the_forms_offer_what_opens_something_and_keep_what_is_held(self, plain: Client) -> None:
+        group = Group.objects.create(name="Powerful")
+        group.permissions.add(permission("sessions.delete_session"))
+        for pk, there in ((group.pk, True), (Group.objects.get(name="Viewer").pk, False)):
+            text = plain.get(f"{GROUPS}{pk}/change/").content.decode()
+            assert ("Can delete session" in text) is there
+            assert "Can make another vault node the Master" in text
+            assert "Can add content type" not in text
+        data = {"name": "Powerful", "permissions": [permission("sessions.delete_session").pk]}
+        assert plain.post(f"{GROUPS}{group.pk}/change/", data).status_code == 302
+        assert held("Powerful") == {"sessions.delete_session"}
 
     def test_nor_by_way_of_a_group(self, office: Client) -> None:
         user, group = member("Viewer"), Group.objects.create(name="Powerful")
