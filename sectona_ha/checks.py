@@ -24,7 +24,7 @@ def one_host_per_sqlite(app_configs: Any, databases: Any = None, **_: Any) -> li
         return []
     try:
         lately = ApplicationNode.objects.filter(last_seen__gte=timezone.now() - SEEN_LATELY)
-        others = list(lately.exclude(hostname=settings.HOST_NAME).values_list("hostname", flat=True))
+        others = list(lately.exclude(hostname__iexact=settings.HOST_NAME).values_list("hostname", flat=True))
     except DatabaseError:
         return []  # not migrated yet
     if not others:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from auditlog.models import LogEntry
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
@@ -20,6 +21,7 @@ from nodes.admin.application import shared_host_warning
 from nodes.models import ApplicationNode, Event, Vault, VaultNode
 from replication.core.version import VERSION
 from replication.stores import application_wishes as wishes
+from sectona_ha.checks import one_host_per_sqlite
 from tests.stack import Controller, controller
 from tests.waiting import wait_for
 
@@ -412,6 +414,13 @@ def hosts() -> Iterator[tuple[Controller, Controller]]:
             yield one, two
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_an_own_row_that_was_typed_in_capitals_is_no_second_host_on_sqlite(db: None) -> None:
+    host(settings.HOST_NAME.upper(), "service")
+    assert one_host_per_sqlite(None, databases=["default"]) == []
+    host("another-host", "service")
+    assert [message.id for message in one_host_per_sqlite(None, databases=["default"])] == ["sectona_ha.E001"]
 
 
 class TestPrograms:
