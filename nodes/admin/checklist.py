@@ -1,7 +1,8 @@
 """What the check of a host found, as the form shows it: worst first, each line with a word, and one sentence that says it all."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from django.utils.translation import gettext as _
@@ -13,8 +14,8 @@ from replication.core.checks import CheckName, Outcome
 TITLES: Final = {
     CheckName.AGENT: lazy("Vault agent"),
     CheckName.DATABASE_PORT: lazy("Database port"),
-    CheckName.REACHES: lazy("From the new host to the others"),
-    CheckName.REACHED: lazy("From the others to the new host"),
+    CheckName.REACHES: lazy("Reaches the others"),
+    CheckName.REACHED: lazy("Reached by the others"),
     CheckName.APPLICATION: lazy("Application version"),
     CheckName.DATABASE_VERSION: lazy("Database version"),
     CheckName.ADDRESS: lazy("Static address"),
@@ -31,6 +32,7 @@ WORDS: Final = {
     Outcome.ERROR: lazy("Error"),
     Outcome.UNKNOWN: lazy("Not known"),
 }
+_MANY: Final = 4
 _WORST_FIRST: Final = (Outcome.ERROR, Outcome.WARNING, Outcome.UNKNOWN, Outcome.OK)
 
 
@@ -68,7 +70,20 @@ def checklist(found: Iterable[Mapping[str, str]], errors: Iterable[str]) -> Chec
     if not lines:
         return Checklist(Outcome.ERROR, " ".join(errors) or _("The host could not be checked."))
     counts = {outcome: sum(line.outcome is outcome for line in lines) for outcome in Outcome}
-    return Checklist(_level(counts), _headline(counts), tuple(lines))
+    return Checklist(_level(counts), _headline(counts), tuple(_together(lines)))
+
+
+def _together(lines: list[Line]) -> Iterable[Line]:
+    """What is not known for one and the same reason is one line."""
+    unknown = Counter(line.says for line in lines if line.outcome is Outcome.UNKNOWN)
+    told: set[str] = set()
+    for line in lines:
+        same = unknown[line.says] if line.outcome is Outcome.UNKNOWN else 1
+        if same < _MANY:
+            yield line
+        elif line.says not in told:
+            told.add(line.says)
+            yield replace(line, title=_("The other %(count)d checks") % {"count": same})
 
 
 def _level(counts: Mapping[Outcome, int]) -> Outcome:

@@ -13,10 +13,20 @@
       && /^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= PORT_MAX
       && (/^\d{1,3}(\.\d{1,3}){3}$/.test(address) || /^[0-9a-f:.]*:[0-9a-f:.]*$/i.test(address));
   }
+  // What an earlier Save refused is about what stood there then.
+  function forget(inside) {
+    for (const old of inside.querySelectorAll(".form-error, .field-error")) old.remove();
+    for (const field of inside.querySelectorAll(".wrong")) field.classList.remove("wrong");
+    for (const input of inside.querySelectorAll("[aria-invalid]")) {
+      input.removeAttribute("aria-invalid");
+      input.removeAttribute("aria-describedby");
+    }
+  }
   document.addEventListener("input", (event) => {
     const inside = event.target.closest("form.add-node");
     if (!inside || event.target.name === "active") return;
     typed += 1;
+    forget(inside);
     const list = document.getElementById("checks");
     list.classList.add("outdated");
     if (saysWhich(inside.elements)) htmx.trigger(list, "filled"); // waits for a pause in the typing, then asks

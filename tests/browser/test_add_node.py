@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Request, expect
 
 from tests.browser.chromium import WAIT_MS, browser, complaints, log_in
@@ -116,11 +117,14 @@ def _adds_it(page: Page, host: VaultHost, control: Controller) -> None:
     expect(address).to_have_attribute("aria-invalid", "true")
     expect(hostname).to_have_value("vault-new")
     assert len(seen) == count, "Save is not Check"
+    flaws = Axe().run(page).response["violations"]
+    assert [flaw["id"] for flaw in flaws if flaw["impact"] in ("serious", "critical")] == [], flaws
 
     # --- Check by its button; then Save
     keys.press("End")
     keys.press("Backspace")
     keys.type("1")
+    expect(refusal).to_have_count(0)  # it was about another address
     check = dialog.get_by_role("button", name="Check")
     expect(says).to_have_text(IN_ORDER)
     check.focus()
