@@ -147,3 +147,12 @@ def test_every_figure_is_explained() -> None:
     text = TIMING.read_text()
     missing = [name for name in vars(l) if name.isupper() and f"`{name}`" not in text]
     assert missing == []
+
+
+def test_the_housekeeping_s_leader_is_seen_to_live_and_replaced_in_seconds() -> None:
+    assert 2 * l.HOUSEKEEPING_RENEWAL < l.LEASE_SILENCE, "its light would flicker"
+    assert 3 * l.HOUSEKEEPING_RENEWAL < l.HOUSEKEEPING_LEASE - l.LEADER_MARGIN, "two renewals may fail"
+
+
+def test_a_worker_counts_as_gone_only_after_three_signs_of_life_that_did_not_come() -> None:
+    assert 3 * l.WORKER_HEARTBEAT < l.WORKER_SILENCE < l.WORKER_FORGOTTEN
