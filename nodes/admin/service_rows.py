@@ -11,8 +11,8 @@ from replication.stores.service_setting import interval_of
 
 from .watch import Watch
 
-START_A_WORKER = "manage.py runservice --slot b"
-START_A_HOUSEKEEPER = "manage.py runservice --service housekeeping --slot b"
+START_A_WORKER = "manage.py runservice"
+START_A_HOUSEKEEPER = "manage.py runservice --service housekeeping"
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class ServiceRow:
 
     @property
     def command(self) -> str:
-        """What starts one more worker."""
-        return START_A_WORKER if self.vital else START_A_HOUSEKEEPER
+        """What starts a worker, or one more."""
+        return f"{START_A_WORKER if self.vital else START_A_HOUSEKEEPER} --slot {'b' if self.watch.led else 'a'}"
 
     @property
     def alone(self) -> bool:
