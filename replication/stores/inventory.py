@@ -18,7 +18,7 @@ from nodes.models.service import SERVICE_NAME
 from replication.core import limits
 from replication.core.errors import ReplicationError
 from replication.core.foresight import RESTS_ON, Foresight
-from replication.core.roles import SystemRole
+from replication.core.roles import NodeStatus, SystemRole
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig
 from replication.core.view import NodeView, SwitchoverWish
 
@@ -130,6 +130,14 @@ def hold_left(vault: Vault, now: datetime) -> timedelta:
     return max(timedelta(), hold - calm)
 
 
+def _said(row: NodeRow, now: datetime) -> dict[str, Any]:
+    """The report with the time at which it was said: the screen shows how old it is. Not of a node that does not answer: its
+    last one is in the row already."""
+    if row.report is None or row.status in (NodeStatus.UNREACHABLE, NodeStatus.UNKNOWN):
+        return {}
+    return {"report": {**row.report, "recorded_at": now.isoformat()}}
+
+
 class InventoryStore:
     """Adapter of core.ports.Inventory. Reads have their own thread; notes share one with the events.
 
@@ -204,6 +212,7 @@ class InventoryStore:
 
     async def publish(self, vault: str, reason: str, rows: Mapping[str, NodeRow], if_lost: Foresight) -> None:
         def write() -> None:
+            now = timezone.now()
             Vault.objects.filter(pk=vault).update(reason=reason[:500], if_lost=if_lost.to_json())
             for id, row in rows.items():
                 VaultNode.objects.filter(pk=id).update(
@@ -211,8 +220,8 @@ class InventoryStore:
                     status_detail=row.detail[:500],
                     current_role=row.current_role,
                     not_primary=row.not_primary[:300],
-                    changed_at=timezone.now(),
-                    **({"report": row.report} if row.report is not None else {}),
+                    changed_at=now,
+                    **_said(row, now),
                 )
 
         try:
