@@ -128,7 +128,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One of the two layouts. rails: (class, path), what connects links with each other."""
+    """One of the two layouts, from -1 to the right with room for the edges. rails: (class, path), what connects links."""
 
     kind: str
     width: int
@@ -207,7 +207,7 @@ def _draw(
         y += BOX
     below = _below if columns > 1 else _beside
     more, lines, y = below(vault, drawn, width, columns, y, linked=master is not None)
-    return Drawing(kind, width, y + 1, (*boxes, *more), (*rails, *lines))
+    return Drawing(kind, width + 3, y + 1, (*boxes, *more), (*rails, *lines))
 
 
 def _controllers(controllers: Sequence[Controller], width: int, columns: int, watch: Watch) -> list[Box]:

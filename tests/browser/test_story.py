@@ -134,6 +134,7 @@ def test_the_story_of_the_manual(place: Path, chromium_path: str) -> None:
         control.wait_vault(primary="vault-p", acker="vault-f")
         _makes_it_master_and_fails_back(console, control, primary, fallback)
         _loses_the_primary(console, control, primary, fallback)
+        _is_safe_again(console)
         assert heard == []
 
 
@@ -238,3 +239,13 @@ def _loses_the_primary(console: Console, control: Controller, primary: VaultHost
     assert missing(writers, fallback) == set()
     wait_for(lambda: missing(writers, primary) == set(), 20, "the killed node has every acknowledged row again")
     control.wait_vault(primary="vault-f", acker="vault-p")
+
+
+def _is_safe_again(console: Console) -> None:
+    """The panel says who would take over next, and the leader has sampled how far it is behind."""
+    panel = console.page.get_by_role("region", name="Safety")
+    expect(panel).to_contain_text("vault-p takes over", timeout=WAIT_MS)
+    expect(panel).to_contain_text("vault-p heard the Master just now", timeout=WAIT_MS)
+    expect(panel).to_have_class("safety ok")
+    lag = console.page.get_by_role("region", name="Lag").get_by_role("row").filter(has_text="vault-p")
+    expect(lag).to_contain_text("transactions", timeout=WAIT_MS)
