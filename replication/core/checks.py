@@ -167,7 +167,16 @@ class Judgement:
         found = [f"{check.rule} · {check.says}" for check in (*self.errors, *self.warnings)]
         return " ".join(found) or "Nothing speaks against it."
 
-    def steps(self) -> list[dict[str, Any]]:
-        """For an operation's row."""
+    def steps(self, ms: float) -> list[dict[str, Any]]:
+        """For an operation's row. ms: how long it all took; everybody was asked at once."""
         states = {Outcome.OK: "done", Outcome.WARNING: "done", Outcome.ERROR: "failed", Outcome.UNKNOWN: "waiting"}
-        return [{"name": c.name.value, "state": states[c.outcome], "ms": None, "says": c.says} for c in self.checks]
+        return [
+            {
+                "name": c.name.value.replace("-", " "),
+                "state": states[c.outcome],
+                "began_ms": 0,
+                "ms": ms,
+                "says": c.says,
+            }
+            for c in self.checks
+        ]

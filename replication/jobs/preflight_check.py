@@ -119,6 +119,7 @@ def run(id: str) -> None:
     operation = operations.begin(id)
     if operation is None:
         return
+    began = time.monotonic()
     try:
         judgement, report = asyncio.run(_judge(_question(operation.arguments)))
     except Exception:
@@ -126,7 +127,7 @@ def run(id: str) -> None:
         text = "The check itself failed; see the log of the ops worker."
         operations.end(id, OperationState.FAILED, text, {"summary": text, "errors": [{"field": "", "text": text}]})
         return
-    Operation.objects.filter(pk=id).update(steps=judgement.steps())
+    Operation.objects.filter(pk=id).update(steps=judgement.steps(round(1000 * (time.monotonic() - began))))
     result = {
         "summary": judgement.summary,
         "checks": [check.to_json() for check in judgement.checks],

@@ -6,10 +6,13 @@ The form runs as it does in the web process; the job comes out of a real Redis a
 import contextlib
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from html import unescape
+from pathlib import Path
 
 import django_rq
 import pytest
@@ -22,11 +25,12 @@ from pytest_django.fixtures import Settings
 from nodes.admin.checklist import checklist
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Event, Operation, Vault, VaultNode
+from replication import certificates
 from replication.core import limits
 from replication.jobs import preflight
 from replication.stores import operations
 from tests.nodes.test_forms import ADD, GOOD, refusals
-from tests.vault_host import identity
+from tests.vault_host import authority, identity
 
 CHECK = ADD + "check/"
 NOBODY_LISTENS = "127.0.31.77"
@@ -207,7 +211,7 @@ def test_check_tells_everything_in_a_list_and_saves_nothing(
     assert saves() == (0, 0)
     kept = Operation.objects.get()
     assert kept.result["summary"].startswith("F10 · No vault agent answers")
-    assert [step["name"] for step in kept.steps][:2] == ["agent", "database-port"]
+    assert [step["name"] for step in kept.steps][:2] == ["agent", "database port"]
 
 
 def test_save_shows_the_list_too(admin: Client, vault: Vault, worker: list[str]) -> None:
@@ -339,6 +343,16 @@ def test_the_worst_decides_what_is_said_and_comes_first(outcomes: list[str], say
     assert shown.lines[0].outcome == level
 
 
+def asked(vault: Vault) -> Operation:
+    """The check of a fallback at NO_AGENT, as the form asks for it."""
+    arguments = {"hostname": "c.example", "ip": NO_AGENT, "port": 5389, "database_port": 3307}
+    return Operation.objects.create(
+        kind=OperationKind.PREFLIGHT,
+        vault=vault,
+        arguments={**arguments, "system_role": "fallback", "vault": vault.pk},
+    )
+
+
 @contextlib.contextmanager
 def accepts_and_is_silent(*ips: str) -> Iterator[None]:
     """On both ports: connections are made, nothing ever comes back."""
@@ -352,12 +366,7 @@ def accepts_and_is_silent(*ips: str) -> Iterator[None]:
 def test_a_check_ends_in_time_whoever_hangs(pair: tuple[VaultNode, VaultNode], vault: Vault) -> None:
     assert identity("controller") is not None
     hung = [node.ip_address for node in pair]
-    operation = Operation.objects.create(
-        kind=OperationKind.PREFLIGHT,
-        vault=vault,
-        arguments={"hostname": "c.example", "ip": NO_AGENT, "port": 5389, "database_port": 3307,
-                   "system_role": "fallback", "vault": vault.pk},
-    )  # fmt: skip
+    operation = asked(vault)
     with accepts_and_is_silent(NO_AGENT, *hung):
         before = time.monotonic()
         preflight(operation.pk)
@@ -366,6 +375,62 @@ def test_a_check_ends_in_time_whoever_hangs(pair: tuple[VaultNode, VaultNode], v
     assert took < limits.PREFLIGHT_DEADLINE.total_seconds() + SLACK_SECONDS
     assert operation.state == OperationState.SUCCEEDED
     assert operation.result["checks"][0]["rule"] == "F10"
+
+
+@contextlib.contextmanager
+def proving(ip: str, pki: Path) -> Iterator[None]:
+    """A TLS server on the agent's port, with this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki / "cert.pem", pki / "key.pem")
+
+    def serve(listening: socket.socket) -> None:
+        while True:
+            try:
+                one = listening.accept()[0]
+            except OSError:
+                return
+            with one, contextlib.suppress(OSError), context.wrap_socket(one, server_side=True) as secure:
+                secure.recv(1)
+
+    with socket.create_server((ip, limits.AGENT_PORT)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            yield
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("rule", "address", "constant", "value"),
+    [
+        pytest.param("F76", NO_AGENT, "CERTIFICATE_LIFE", timedelta(hours=-1), id="expired"),
+        pytest.param("F77", NO_AGENT, "CLOCK_SKEW", timedelta(hours=-1), id="not valid yet"),
+        pytest.param("F78", NOBODY_LISTENS, "CLOCK_SKEW", certificates.CLOCK_SKEW, id="for another address"),
+    ],
+)
+def test_a_certificate_that_does_not_count_is_told_by_what_is_wrong_with_it(
+    vault: Vault,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rule: str,
+    address: str,
+    constant: str,
+    value: timedelta,
+) -> None:
+    assert identity("controller") is not None
+    monkeypatch.setattr(certificates, constant, value)
+    certificates.issue(authority(), tmp_path, common_name="vault-9", role="node", addresses=[address])
+    operation = asked(vault)
+    with proving(NO_AGENT, tmp_path):
+        preflight(operation.pk)
+    operation.refresh_from_db()
+    assert [one["rule"] for one in operation.result["checks"] if one["outcome"] == "error"] == [rule]
+
+
+def test_clocks_may_differ_by_what_certificates_are_dated_back() -> None:
+    assert limits.CLOCK_APART_MAX == certificates.CLOCK_SKEW
 
 
 def test_a_check_is_over_before_the_form_gives_up(settings: Settings) -> None:
