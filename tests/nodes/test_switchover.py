@@ -268,7 +268,8 @@ class TestTheOperationLine:
         lead()
         values = {"kind": OperationKind.SWITCHOVER, "message": "waiting for the service", **changes}
         Operation.objects.create(vault=pair[0].vault, node=pair[1], **values)
-        assert section(shown(admin), "operation").removesuffix(" ×") == expected
+        said = re.sub(r" (Cancel|×).*", "", section(shown(admin), "operation"))  # without its buttons
+        assert said == expected
 
     def test_what_is_open_comes_before_what_has_ended_and_what_nobody_asked_for_is_not_shown(
         self, admin: Client, pair: Pair, lead: Callable[..., None]

@@ -80,6 +80,7 @@ async def promote(
     revocations = [p.order(node, Verb.REVOKE, deadline=revoke) for node in intent.must_revoke]
     await _all(*revocations)
     await p.order(intent.target, Verb.DRAIN, deadline=drain)
+    p.track.begins("recorded")
     await p.amend(primary=intent.target, may_ack=frozenset(), promotable="", intent=None)
     p.note("recorded")
     await p.order(intent.target, Verb.OPEN, deadline=limits.START_DEADLINE, args=open_args(p, jump=True))
