@@ -28,8 +28,9 @@ class VaultPolicy(VaultPopups):
                 return dialogs.done(request, self._back())
             form.add_error(refused.field, refused.says)
         return dialogs.show(
-            request, self, "nodes/vault/pause.html", title=_("Pause automatic failover"), back=self._back(), form=form
-        )
+            request, self, "nodes/vault/pause.html", title=_("Pause automatic failover"), back=self._back(), form=form,
+            pause=pausing.pause_now(vault),
+        )  # fmt: skip
 
     def resume(self, request: HttpRequest) -> HttpResponse:
         self._need(request, "pause", "vault")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,18 @@ def test_live_columns_are_published(vault: Vault, store: InventoryStore) -> None
     gone = NodeRow(status=NodeStatus.UNREACHABLE, detail="silent", current_role="Fallback-1")
     asyncio.run(store.publish(vault.pk, "", {B: gone}, IF_LOST))
     assert VaultNode.objects.get(pk=B).report is not None, "the last report stays"
+
+
+def test_a_report_says_when_it_was_said_and_silence_makes_it_no_younger(vault: Vault, store: InventoryStore) -> None:
+    said = report("b").to_json()
+    row = NodeRow(status=NodeStatus.WAITING, detail="", current_role="Fallback-1", report=said)
+    asyncio.run(store.publish(vault.pk, "", {B: row}, IF_LOST))
+    at = datetime.fromisoformat(VaultNode.objects.get(pk=B).report["recorded_at"])
+    assert timedelta() <= timezone.now() - at < timedelta(minutes=1)
+    gone = NodeRow(status=NodeStatus.UNREACHABLE, detail="silent", current_role="Fallback-1", report=said)
+    asyncio.run(store.publish(vault.pk, "", {B: gone}, IF_LOST))
+    kept = VaultNode.objects.get(pk=B)
+    assert (kept.status, kept.report["recorded_at"]) == (NodeStatus.UNREACHABLE, at.isoformat())
 
 
 def test_the_durations_of_the_last_failovers_go_with_the_inventory(vault: Vault, store: InventoryStore) -> None:
