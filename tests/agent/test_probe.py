@@ -6,6 +6,7 @@ targets, names and addresses of more than one host are not looked at; nothing bu
 questions have their bounds; every question is in the log, and a hello is answered meanwhile.
 """
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -21,9 +22,12 @@ import pytest
 
 from replication import certificates
 from replication.agent.probe import TIMES_MAX, size_of
+from replication.client import AgentClient
 from replication.core import limits
-from replication.core.probe import TARGETS_MAX, ProbeAnswer
-from tests.vault_host import Identity, VaultHost, authority
+from replication.core.errors import NodeUnreachable
+from replication.core.probe import TARGETS_MAX, Door, ProbeAnswer, Reach, Target
+from replication.core.view import NodeView
+from tests.vault_host import Identity, VaultHost, authority, identity
 from tests.waiting import wait_for
 
 ASKER, NEIGHBOUR, EMPTY, OTHER = (f"127.0.62.{n}" for n in (41, 42, 43, 44))
@@ -133,8 +137,8 @@ def test_to_a_database_nothing_is_sent_and_to_an_agent_a_tls_hello_without_our_c
 
 
 @contextlib.contextmanager
-def proving(ip: str, pki: Path) -> Iterator[None]:
-    """A TLS server with this certificate, for one connection."""
+def proving(ip: str, pki: Path, says: bytes = b"") -> Iterator[None]:
+    """A TLS server with this certificate, for one connection; `says` is its answer to whatever it is asked."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pki / "cert.pem", pki / "key.pem")
 
@@ -142,7 +146,8 @@ def proving(ip: str, pki: Path) -> Iterator[None]:
         with contextlib.suppress(OSError), listening.accept()[0] as one:  # ssl.SSLError is one
             one.settimeout(5)
             with context.wrap_socket(one, server_side=True) as secure:
-                secure.recv(1)
+                if secure.recv(65536):
+                    secure.sendall(says)
 
     with socket.create_server((ip, AGENT)) as listening:
         thread = threading.Thread(target=serve, args=(listening,))
@@ -259,3 +264,42 @@ def test_a_disk_that_is_gone_is_told_as_not_known(host: VaultHost, tmp_path: Pat
         shutil.rmtree(data, ignore_errors=True)
         moved.rename(data)
     assert ProbeAnswer.from_json(asked(host, [])[1]).data_bytes
+
+
+# --- the controller's side ----------------------------------------------------------------------------------------
+
+
+def asked_by_client(ip: str, *targets: Target) -> ProbeAnswer:
+    pki = identity("controller")
+    assert pki is not None
+
+    async def ask() -> ProbeAnswer:
+        async with AgentClient(pki) as agents:
+            return await agents.probe(NodeView(id="", hostname="asked", ip=ip), targets)
+
+    return asyncio.run(ask())
+
+
+def test_the_client_asks_and_understands_the_answer(host: VaultHost) -> None:
+    answer = asked_by_client(host.ip, Target(NEIGHBOUR, DATABASE, Door.DATABASE), Target(EMPTY, AGENT, Door.AGENT))
+    assert answer.reached == (Reach.ANSWERS, Reach.REFUSED)
+    assert answer.server_id
+
+
+@pytest.mark.parametrize(
+    ("says", "kind"),
+    [
+        (b"404 Not Found", "lacks"),
+        (b"429 Too Many Requests", "busy"),
+        (b"500 Internal Server Error", "protocol"),
+        (b"200 OK", "protocol"),  # its answer is an empty object
+    ],
+)
+def test_an_agent_that_does_not_look_around_is_told_from_one_that_is_silent(
+    tmp_path: Path, says: bytes, kind: str
+) -> None:
+    certificates.issue(authority(), tmp_path, common_name="vault-9", role="node", addresses=[OTHER])
+    with proving(OTHER, tmp_path, b"HTTP/1.1 " + says + b"\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"):
+        with pytest.raises(NodeUnreachable) as caught:
+            asked_by_client(OTHER)
+    assert caught.value.kind == kind
