@@ -18,14 +18,17 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from nodes.models import Vault, VaultNode
-from replication.stores.lag import POINTS, Line, Window, lag_lines, newest_sample
+from replication.core.lag import Lag
+from replication.stores.lag import Line, Window, lag_lines, latest_lags, newest_sample
 from replication.stores.wishes import default_vault
 
 HOURS: Final = (1, 6, 24)
+HISTORY_STAYS: Final = {1: 8, 6: 30, 24: 60}
+"""Seconds for which the lines of a span are kept; "now" in the table is always read anew."""
+NOT_KNOWN: Final = Lag(None, None)
 MOST: Final = 12
 """Most lines: the worst ones."""
 HEIGHT: Final = 160
@@ -41,7 +44,7 @@ class Drawn:
     number: int
     """0 and up: its colour and its dashes."""
     path: str
-    """In a room of POINTS by HEIGHT."""
+    """In a room of stores.lag.POINTS by HEIGHT."""
     label_y: float
     latest: str
     transactions: int | None
@@ -72,7 +75,8 @@ class Chart:
 def chart_of(nodes: Sequence[VaultNode], hours: int, now: datetime) -> Chart:
     """now: decides what is shown, and is part of the answer only in whole parts of the window."""
     window = Window.until(now, timedelta(hours=hours))
-    lines, others = lag_lines([n.pk for n in nodes], window, now, MOST)
+    lines, others = _history(nodes, hours, window)
+    latest = latest_lags([line.node for line in lines], now)
     top = _scale(max((line.worst or 0.0 for line in lines), default=0.0))
     names = {n.pk: n.hostname for n in nodes}
     places = _places(lines, top)
@@ -82,14 +86,21 @@ def chart_of(nodes: Sequence[VaultNode], hours: int, now: datetime) -> Chart:
             number=number,
             path=_path(line.points, top),
             label_y=places[number],
-            latest=_behind(line.latest),
-            transactions=line.transactions,
+            latest=_behind(latest.get(line.node, NOT_KNOWN).seconds),
+            transactions=latest.get(line.node, NOT_KNOWN).transactions,
             worst=_behind(line.worst),
         )
         for number, line in enumerate(lines)
     )
     middle = window.start + (window.end - window.start) / 2
     return Chart(hours, window.start, middle, window.end, _span(top), _span(top / 2), drawn, others)
+
+
+def _history(nodes: Sequence[VaultNode], hours: int, window: Window) -> tuple[list[Line], int]:
+    """What the lines are drawn of: many open screens ask the same, and a day of samples is worth reading once a minute."""
+    ids = sorted(n.pk for n in nodes)
+    asked = hashlib.sha256(repr((ids, hours, window.start)).encode()).hexdigest()[:32]
+    return cache.get_or_set(f"lag-{asked}", lambda: lag_lines(ids, window, MOST), HISTORY_STAYS[hours])
 
 
 def _scale(worst: float) -> float:
@@ -155,19 +166,17 @@ class LagChart(admin.ModelAdmin):
         hours = int(wish) if wish in map(str, HOURS) else HOURS[0]
         now, vault = timezone.now(), default_vault()
         window = Window.until(now, timedelta(hours=hours))
-        facts = (vault.pk if vault else "", hours, window.start, newest_sample() if hours == HOURS[0] else 0)
+        facts = (vault.pk if vault else "", hours, window.start, newest_sample())
         stamp = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
         partial = bool(getattr(request, "htmx", False))
         response: HttpResponse
         if partial and request.GET.get("v") == stamp:
             response = HttpResponse(status=204)
         else:
-            # Many open screens ask the same at the same time.
-            chart = cache.get_or_set(f"lag-{stamp}-{get_language()}", lambda: _chart(vault, hours, now), 60)
             context: dict[str, Any] = {
                 **({} if partial else self.admin_site.each_context(request)),
                 "title": _("Lag of the fallbacks"),
-                "chart": chart,
+                "chart": _chart(vault, hours, now),
                 "stamp": stamp,
                 "hours": HOURS,
                 "back": reverse("admin:nodes_vaultnode_changelist"),
@@ -181,6 +190,3 @@ class LagChart(admin.ModelAdmin):
 def _chart(vault: Vault | None, hours: int, now: datetime) -> Chart:
     nodes = VaultNode.objects.present().filter(vault=vault, active=True).only("hostname") if vault else ()
     return chart_of(list(nodes), hours, now)
-
-
-__all__ = ["POINTS", "Chart", "LagChart", "chart_of"]

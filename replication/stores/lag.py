@@ -46,9 +46,6 @@ class Line:
     node: str
     points: tuple[float | None, ...]
     """Seconds behind, the worst of each part of the span; None where nothing is known."""
-    latest: float | None
-    transactions: int | None
-    """Of the newest sample, like `latest`; None when that one does not know."""
     worst: float | None
 
 
@@ -93,8 +90,8 @@ def newest_sample() -> int:
     return LagSample.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
-def lag_lines(nodes: Sequence[str], window: Window, now: datetime, most: int) -> tuple[list[Line], int]:
-    """The worst `most` of these nodes, the worst first, and how many others have samples too. Three queries."""
+def lag_lines(nodes: Sequence[str], window: Window, most: int) -> tuple[list[Line], int]:
+    """The worst `most` of these nodes, the worst first, and how many others have samples too. Two queries, which look at every sample."""
     within = LagSample.objects.filter(at__gte=window.start, at__lt=window.end).order_by()
     worst = dict(within.values_list("node").annotate(worst=Max("seconds")))
     known = sorted((id for id in nodes if id in worst), key=lambda id: -1.0 if worst[id] is None else worst[id])[::-1]
@@ -103,17 +100,11 @@ def lag_lines(nodes: Sequence[str], window: Window, now: datetime, most: int) ->
     parts = within.filter(node__in=drawn, seconds__isnull=False).annotate(part=_Part(F("at"), window))
     for id, part, seconds in parts.values_list("node", "part").annotate(worst=Max("seconds")):
         points[id][part] = seconds
-    latest = {row.node_id: row for row in _newest(drawn, now)}
-    lines = []
-    for id in drawn:
-        row = latest.get(id)
-        lines.append(
-            Line(id, tuple(points[id]), row.seconds if row else None, row.transactions if row else None, worst[id])
-        )
-    return lines, len(known) - len(drawn)
+    return [Line(id, tuple(points[id]), worst[id]) for id in drawn], len(known) - len(drawn)
 
 
-def _newest(nodes: Sequence[str], now: datetime) -> list[LagSample]:
-    """Of the last write, unless that is so long ago that nobody samples now."""
+def latest_lags(nodes: Sequence[str], now: datetime) -> dict[str, Lag]:
+    """By node, of the last write; empty when that is so long ago that nobody samples now. One small query."""
     rows = LagSample.objects.filter(node__in=nodes, at__gte=now - 3 * limits.LAG_SAMPLE)
-    return list(rows.filter(at=Subquery(LagSample.objects.order_by("-at").values("at")[:1])).order_by())
+    last = rows.filter(at=Subquery(LagSample.objects.order_by("-at").values("at")[:1])).order_by()
+    return {row.node_id: Lag(row.seconds, row.transactions) for row in last}
