@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 
 from nodes.forms import PauseForm, PolicyForm
 from replication.stores import pausing, policy
+from replication.stores.wishes import RefusedWish
 
 from . import dialogs
 from .vault_popup import VaultPopups
@@ -39,12 +40,16 @@ class VaultPolicy(VaultPopups):
             pausing.resume_failover(vault, request.user)
             messages.success(request, _("Automatic failover is on again."))
             return dialogs.done(request, self._back())
+        refused = (
+            None if pausing.pause_now(vault) else RefusedWish("W69", _("Automatic failover is not paused: it is on."))
+        )
         text = _(
             "A Master that is lost is replaced by itself again. If it is lost already, its fallback takes over at once."
         )
         return dialogs.show(
-            request, self, "nodes/confirm.html", title=_("Resume automatic failover?"), back=self._back(), text=text
-        )
+            request, self, "nodes/confirm.html", title=_("Resume automatic failover?"), back=self._back(), text=text,
+            refused=refused,
+        )  # fmt: skip
 
     def policy(self, request: HttpRequest) -> HttpResponse:
         self._need(request, "change", "vault")

@@ -40,6 +40,12 @@ def pause_of(vault: Vault, now: datetime) -> Pause | None:
     return Pause(vault.paused_at, vault.paused_until, vault.paused_by, vault.paused_reason)
 
 
+def pause_now(vault: Vault) -> Pause | None:
+    """The pause that holds at this moment, as the row in the database says. One query."""
+    found = Vault.objects.annotate(database_now=Now(output_field=DateTimeField())).get(pk=vault.pk)
+    return pause_of(found, found.database_now)
+
+
 def paused(vault: Vault, now: datetime) -> str:
     """The end of C05's sentence, in plain English like every sentence of core; "" when nothing is paused."""
     pause = pause_of(vault, now)
@@ -68,9 +74,9 @@ def pause_failover(vault: Vault, span: timedelta | None, actor: Any, *, reason: 
         by = actor.get_username() if actor is not None else ""
         Vault.objects.filter(pk=before.pk).update(paused_at=now, paused_until=until, paused_by=by, paused_reason=reason)
         text = (
-            _("automatic failover paused until %(until)s") % {"until": f"{until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"}
+            f"automatic failover paused until {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
             if until is not None
-            else _("automatic failover paused until it is resumed")
+            else "automatic failover paused until it is resumed"
         )
         changes = {
             "paused_until": (_end(before), until or "until resumed"),
@@ -89,7 +95,7 @@ def resume_failover(vault: Vault, actor: Any) -> None:
             paused_at=None, paused_until=None, paused_by="", paused_reason=""
         )
         if held is not None:
-            _note(before, _("automatic failover resumed"), actor, {"paused_until": (_end(before), "")})
+            _note(before, "automatic failover resumed", actor, {"paused_until": (_end(before), "")})
 
 
 def _lock(vault: Vault) -> Vault:

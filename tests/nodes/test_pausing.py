@@ -67,6 +67,18 @@ class TestPause:
         assert getattr(client, method)(RESUME).status_code == 403
         assert Vault.objects.get().paused_at is not None
 
+    def test_who_pauses_again_reads_what_is_replaced(self, admin: Client, pair: Pair) -> None:
+        assert "takes the place" not in shown(admin, PAUSE)
+        pause_failover(pair[0].vault, None, None, reason="<b>racks")
+        assert "It is paused already, by –: “&lt;b&gt;racks”." in shown(admin, PAUSE)
+
+    def test_resuming_what_is_not_paused_says_so(self, admin: Client, pair: Pair) -> None:
+        text = shown(admin, RESUME)
+        assert "Automatic failover is not paused: it is on." in text
+        assert ">Yes<" not in text
+        admin.post(RESUME)
+        assert not Event.objects.exists()
+
     def test_it_ends_by_itself(self, admin: Client, pair: Pair, lead: Any) -> None:
         lead()
         pause_failover(pair[0].vault, timedelta(minutes=15), None, reason="racks")
