@@ -12,6 +12,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from nodes.sentences import said
 from replication.stores.audit import is_secret, masked
 
 ACTIONS: Final = {
@@ -51,11 +52,18 @@ def kind_of(kind: ContentType | None) -> str:
     return str(model._meta.verbose_name) if model is not None else str(kind.model if kind is not None else "")
 
 
+def written(entry: LogEntry) -> str:
+    """The sentence as it was written; "" when an entry has none."""
+    data = entry.additional_data
+    return str(data.get("what") or "") if isinstance(data, dict) else ""
+
+
 def shown(entry: LogEntry) -> Shown:
     data = entry.additional_data if isinstance(entry.additional_data, dict) else {}
     kind = kind_of(entry.content_type)
     via, system_user = str(data.get("via", "")), str(data.get("system_user", ""))
-    what = str(data.get("what", "")) or str(ACTIONS[entry.action]) % {"kind": kind}
+    # Written in English, read in the reader's language; the export keeps it as it was written.
+    what = said(written(entry)) or str(ACTIONS[entry.action]) % {"kind": kind}
     return Shown(
         entry=entry,
         who=entry.actor.get_username() if entry.actor else str(data.get("actor", "")) or system_user,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.http import StreamingHttpResponse
 
-from .audit_entry import ACTION_NAMES, shown
+from .audit_entry import ACTION_NAMES, shown, written
 from .audit_filter import AuditFilter
 from .event_export import FORMULA, PIECE
 
@@ -47,7 +47,7 @@ def _row(entry: Any) -> dict[str, Any]:
         "remote_addr": entry.remote_addr or "",
         "via": row.via,
         "action": str(ACTION_NAMES[entry.action]),
-        "what": row.what,
+        "what": written(entry) or row.what,
         "kind": row.kind,
         "object_pk": entry.object_pk,
         "object": entry.object_repr,
