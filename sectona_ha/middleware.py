@@ -27,7 +27,7 @@ class AuditMiddleware(AuditlogMiddleware):
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """The address of who asks, or None when nobody trustworthy says one. Also django-axes' (settings.AXES_CLIENT_IP_CALLABLE).
+    """The address of who asks, or None when nobody trustworthy says one.
 
     Each proxy appends the address that it was called from, so X-Forwarded-For grows to the right and only its last
     entries, one per proxy of ours, were written by somebody we know. The first of those is the client. What stands

@@ -62,6 +62,13 @@ class TestLockout:
         fail(address=THERE)
         assert log_in(RIGHT).status_code == 302
 
+    def test_the_next_address_of_the_same_ipv6_network_does_not_help(self, somebody: User) -> None:
+        for n in range(5):
+            answer = log_in(WRONG, address=f"2001:db8:68::{n + 1:x}")
+        assert answer.status_code == 429
+        assert log_in(RIGHT, address="2001:db8:68:0:9::9").status_code == 429
+        assert log_in(RIGHT, address="2001:db8:68:1::1").status_code == 302
+
     def test_another_name_is_not_locked(self, somebody: User) -> None:
         User.objects.create_user("colleague", password=RIGHT, is_staff=True)
         fail()
