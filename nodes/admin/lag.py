@@ -100,7 +100,13 @@ def _history(nodes: Sequence[VaultNode], hours: int, window: Window) -> tuple[li
     """What the lines are drawn of: many open screens ask the same, and a day of samples is worth reading once a minute."""
     ids = sorted(n.pk for n in nodes)
     asked = hashlib.sha256(repr((ids, hours, window.start)).encode()).hexdigest()[:32]
-    return cache.get_or_set(f"lag-{asked}", lambda: lag_lines(ids, window, MOST), HISTORY_STAYS[hours])
+    kept: tuple[list[Line], int] | None = cache.get(f"lag-{asked}")
+    if kept is not None:
+        return kept
+    read = lag_lines(ids, window, MOST)
+    if read[0]:  # the first sample is shown at once
+        cache.set(f"lag-{asked}", read, HISTORY_STAYS[hours])
+    return read
 
 
 def _scale(worst: float) -> float:

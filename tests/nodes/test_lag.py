@@ -57,6 +57,8 @@ def test_without_a_sample_it_says_so(admin: Client, pair: Pair) -> None:
     text = shown(admin, LAG)
     assert "Nothing was measured in this time" in text
     assert "<svg" not in text
+    sample(pair[1], 2, 1.0)
+    assert len(paths(shown(admin, LAG))) == 1, "and shows the first one at once"
 
 
 def test_a_line_a_name_and_a_row(admin: Client, pair: Pair) -> None:
