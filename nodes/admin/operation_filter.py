@@ -79,7 +79,8 @@ class Cursor:
 
     @property
     def older(self) -> Q:
-        return Q(created_at__lt=self.at) | Q(created_at=self.at, pk__lt=self.pk)
+        # In this form the index on the time is used: `a < x OR (a = x AND …)` is not.
+        return Q(created_at__lte=self.at) & (Q(created_at__lt=self.at) | Q(pk__lt=self.pk))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -113,11 +113,6 @@ def is_reported(operation: Operation) -> bool:
     return operation.kind in REPORTED
 
 
-def is_news(finished_at: datetime | None, now: datetime) -> bool:
-    """Whether an operation is shown: it runs, or it has ended a short while ago."""
-    return finished_at is None or now - finished_at <= RESULT_STAYS
-
-
 def progress_of(operation: Operation) -> Progress:
     """Percent, rate and time left, from what was written last. Rate and time are those of the last seconds."""
     done, total, unit = operation.done, operation.total, operation.unit
@@ -165,36 +160,41 @@ class OnVault:
     """The one that ended last, while its result is news."""
 
 
-def _worth_a_line(now: datetime) -> Q:
-    slow = Q(state__in=OPEN_STATES, started_at__lt=now - ROUTINE_SHOWN_AFTER) & ~Q(kind=OperationKind.PREFLIGHT)
-    return Q(kind__in=KINDS_SHOWN) | (Q(state__in=OPEN_STATES) & ~Q(kind__in=ROUTINE)) | slow
+def _open_rows(now: datetime) -> "QuerySet[Operation]":
+    """What is under way and worth a line."""
+    slow = Q(started_at__lt=now - ROUTINE_SHOWN_AFTER) & ~Q(kind=OperationKind.PREFLIGHT)
+    return Operation.objects.filter(Q(kind__in=KINDS_SHOWN) | ~Q(kind__in=ROUTINE) | slow, state__in=OPEN_STATES)
+
+
+def _news(now: datetime) -> "QuerySet[Operation]":
+    """What has ended a short while ago, the last one first."""
+    ended = Operation.objects.filter(finished_at__gte=now - RESULT_STAYS, kind__in=KINDS_SHOWN)
+    return ended.order_by("-finished_at")
 
 
 def vault_annotations(now: datetime) -> dict[str, Any]:
     """What tells whether the operations on the Vault screen have changed: for its one query of the vault."""
-    rows = Operation.objects.filter(_worth_a_line(now), vault=OuterRef("pk"))
-    ended = rows.filter(finished_at__isnull=False).order_by("-finished_at")
-    silent = rows.filter(state=OperationState.RUNNING, kind=OperationKind.RESYNCHRONIZE).order_by("-created_at")
+    running = _open_rows(now).filter(vault=OuterRef("pk"))
+    heard = running.filter(state=OperationState.RUNNING, kind=OperationKind.RESYNCHRONIZE).order_by("-created_at")
     return {
-        "operation_changed_at": Subquery(rows.order_by("-changed_at").values("changed_at")[:1]),
-        "operation_last": Subquery(ended.values("finished_at")[:1]),
-        "operation_heard_at": Subquery(silent.values("changed_at")[:1]),
+        "operations_open": Subquery(running.order_by().values("vault").annotate(n=Count("pk")).values("n")),
+        "operations_changed_at": Subquery(running.order_by("-changed_at").values("changed_at")[:1]),
+        "operations_news": Subquery(_news(now).filter(vault=OuterRef("pk")).values("changed_at")[:1]),
+        "operations_heard_at": Subquery(heard.values("changed_at")[:1]),
     }
 
 
 def vault_facts(vault: Any, now: datetime) -> tuple[Any, ...]:
     """A result goes by itself when it is no news any more: that changes the screen without any row having changed. So does a
     worker that is not heard of."""
-    heard = vault.operation_heard_at
-    news = vault.operation_last is not None and is_news(vault.operation_last, now)
-    return (vault.operation_changed_at, news, heard is not None and now - heard > FORSAKEN_AFTER)
+    heard = vault.operations_heard_at
+    silent = heard is not None and now - heard > FORSAKEN_AFTER
+    return (vault.operations_open, vault.operations_changed_at, vault.operations_news, silent)
 
 
 def on_vault(vault: Vault, now: datetime) -> OnVault:
-    rows: QuerySet[Operation] = Operation.objects.filter(_worth_a_line(now), vault=vault).select_related("node")
-    running = list(rows.filter(state__in=OPEN_STATES).order_by("created_at"))
-    news = rows.filter(kind__in=KINDS_SHOWN, finished_at__gte=now - RESULT_STAYS)
-    last = news.order_by("-finished_at").first()
+    running = list(_open_rows(now).filter(vault=vault).select_related("node").order_by("created_at"))
+    last = _news(now).filter(vault=vault).select_related("node").first()
     return OnVault(
         tuple(operation_shown(operation, now) for operation in running[:SHOWN_AT_ONCE]),
         max(0, len(running) - SHOWN_AT_ONCE),

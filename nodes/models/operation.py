@@ -48,6 +48,13 @@ class Operation(models.Model):
         verbose_name_plural = _("operations")
         ordering = ["-created_at"]
         permissions = [("cancel_operation", "Can cancel operations")]
+        # A year of them is tens of thousands: what every poll of an open screen asks for must not read them all.
+        indexes = [
+            models.Index(fields=["state", "vault"], name="operation_by_state"),
+            models.Index(fields=["vault", "finished_at"], name="operation_by_end"),
+            models.Index(fields=["changed_at"], name="operation_by_change"),
+            models.Index(fields=["created_at", "id"], name="operation_by_beginning"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["vault"],
