@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.browser.chromium import WAIT_MS, browser, complaints, log_in
 from tests.stack import ADMINISTRATOR, Controller, controller
 from tests.vault_host import VaultHost, vault_hosts
 
 HOST, NOBODY = "127.0.62.51", "127.0.62.52"
+AFTER_LAST_KEY_MS = 600
 IN_ORDER = "Everything is in order: this host can be added."
 
 
@@ -93,10 +94,22 @@ def _adds_it(page: Page, host: VaultHost, control: Controller) -> None:
     assert control.rows("SELECT COUNT(*) AS n FROM nodes_vaultnode")[0]["n"] == 0
 
     # --- more is typed while an answer is on its way: it stays, and is asked about afterwards, never beside
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        held.append(route)
+        if len(held) > 1:
+            route.continue_()
+
+    page.route("**/add/check/", hold_the_first)
     keys.press("Backspace")
-    keys.type("2")
+    with page.expect_request("**/add/check/"):
+        keys.type("2")
     expect(page.locator("#checks-busy")).to_be_visible()
     keys.type("9")
+    page.wait_for_timeout(AFTER_LAST_KEY_MS + 200)  # that nothing is asked cannot be waited for
+    assert len(held) == 1
+    held[0].continue_()
     expect(lines.first).to_have_text(re.compile(r"Not known\s+Not checked yet\s+IP Address: This is no IP address"))
     expect(address).to_have_value(f"{NOBODY}9")
     keys.press("Backspace")
