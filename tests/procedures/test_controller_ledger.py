@@ -21,7 +21,7 @@ from replication.core.ports import OperationEnd
 from replication.core.roles import IntentKind, ProcessState
 from replication.core.steps import KEPT, Step, StepState
 from replication.procedures.controller.ledger import NEEDS_PERSON, Ledger
-from tests.builders import VAULT, id_of, intent, topology
+from tests.builders import VAULT, id_of, intent, topology, vault
 from tests.procedures.leading import A, B, lead, pair, put_down, story, until
 from tests.procedures.virtual_time import VirtualClock, play
 from tests.procedures.world import Controller, Scene, takes_over
@@ -423,6 +423,20 @@ async def test_the_first_write_on_a_new_primary_is_noted_once(scene: Scene, one:
     scene["b"].set(position=109)
     await asyncio.sleep(1)
     assert list(scene.noted.values()) == [first]
+
+
+@pytest.mark.parametrize("position", ["", "nonsense", "0-1"])
+def test_a_position_that_is_none_makes_no_failover_fail(position: str) -> None:
+    async def told() -> None:
+        desk = Desk()
+        desk.ledger.begin(FAILOVER)
+        desk.ledger.track(FAILOVER).done("open b.example", position=position)
+        desk.ledger.succeeded(FAILOVER, "b is Master now")
+        desk.ledger.look(vault())
+        assert (await desk.said())[-1] == "succeeded: b is Master now"
+        assert desk.book.noted == []
+
+    play(told)
 
 
 # --- cancelled before it was begun

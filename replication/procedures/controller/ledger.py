@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from replication.core import limits
-from replication.core.errors import Refused, ReplicationError, StepFailed
+from replication.core.errors import PositionsNotComparable, Refused, ReplicationError, StepFailed
 from replication.core.plan import Action, ActionKind
 from replication.core.ports import Clock, OperationEnd, Operations
 from replication.core.positions import GtidPosition
@@ -155,8 +155,8 @@ class Ledger:
         if late or primary is None or primary.id != awaited.node:
             self._awaited = None
         elif primary.up and primary.database is not None and not primary.database.read_only:
-            written = GtidPosition.parse(primary.database.gtid_binlog_pos)
-            if awaited.opened_at.missing_from(written):
+            written = _parsed(primary.database.gtid_binlog_pos)
+            if written is not None and awaited.opened_at.missing_from(written):
                 seen = {"after_open_ms": round((now - awaited.opened) * 1000, 1), "position": str(written)}
                 self._write(self._operations.note(awaited.operation, {"first_write": seen}))
                 self._awaited = None
@@ -165,8 +165,9 @@ class Ledger:
         opened = [s for s in entry.track.steps if s.name.startswith("open ") and s.position]
         if entry.action.kind in HANDS_OVER and opened:
             at = entry.began + (opened[-1].ms or 0.0) / 1000
-            position = GtidPosition.parse(opened[-1].position)
-            self._awaited = Awaited(entry.operation, entry.action.node, at, position)
+            position = _parsed(opened[-1].position)
+            if position is not None:
+                self._awaited = Awaited(entry.operation, entry.action.node, at, position)
 
     def _changed(self, entry: Entry) -> None:
         entry.unwritten = True
@@ -214,6 +215,14 @@ class Ledger:
         task = asyncio.ensure_future(work)
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
+
+
+def _parsed(position: str) -> GtidPosition | None:
+    """None for what is no position: what an agent says must not end the watch, nor make a failover fail that has succeeded."""
+    try:
+        return GtidPosition.parse(position)
+    except (ValueError, PositionsNotComparable):
+        return None
 
 
 def _key(action: Action) -> str:
