@@ -27,6 +27,7 @@ COPY sectona_ha sectona_ha
 COPY nodes nodes
 COPY replication replication
 COPY templates templates
+COPY locale locale
 COPY static static
 # The help pages of the console; .dockerignore leaves the other docs out.
 COPY docs docs

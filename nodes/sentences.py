@@ -8,16 +8,18 @@ recognised, a server's own words for instance, stays as it is.
 
 import gettext
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from django.conf import settings
-from django.utils.translation import get_language, to_locale
+from django.utils.translation import get_language, override, to_locale
 
 DOMAIN = "sentences"
 GAP = re.compile(r"%\((\w+)\)s")
 DEPTH = 4
 """A sentence may stand in the gap of another one, and so on."""
+LONGEST = 4000
+"""Characters. What is longer is no sentence of ours, and not searched for any."""
 
 
 class _Catalogue(gettext.GNUTranslations):
@@ -43,8 +45,8 @@ def pattern(template: str) -> re.Pattern[str]:
 
 
 @lru_cache
-def _catalogue(language: str) -> tuple[dict[str, str], list[tuple[str, re.Pattern[str], str]]]:
-    """Sentences without gaps, and those with gaps: the longest piece that must occur, the pattern, the translation."""
+def _catalogue(language: str) -> tuple[dict[str, str], list[tuple[tuple[str, ...], re.Pattern[str], str]]]:
+    """Sentences without gaps, and those with gaps: the pieces that must occur, the pattern, the translation."""
     try:
         found = gettext.translation(DOMAIN, settings.BASE_DIR / "locale", [to_locale(language)], _Catalogue)
     except OSError:
@@ -54,7 +56,12 @@ def _catalogue(language: str) -> tuple[dict[str, str], list[tuple[str, re.Patter
     gapped = [(msgid, text) for msgid, text in found.sentences.items() if GAP.search(msgid)]
     # The one that says most is the one that was meant.
     gapped.sort(key=lambda pair: len(GAP.sub("", pair[0])), reverse=True)
-    return whole, [(max(GAP.sub("\0", m).split("\0"), key=len), pattern(m), text) for m, text in gapped]
+    return whole, [(_pieces(msgid), pattern(msgid), text) for msgid, text in gapped]
+
+
+def _pieces(template: str) -> tuple[str, ...]:
+    """The longest first: most texts lack it, and need no pattern."""
+    return tuple(sorted(filter(None, GAP.sub("\0", template).split("\0")), key=len, reverse=True))
 
 
 @lru_cache(maxsize=4096)
@@ -62,14 +69,40 @@ def _in(language: str, text: str, depth: int = DEPTH) -> str:
     whole, gapped = _catalogue(language)
     if text in whole:
         return whole[text]
-    if depth:
-        for piece, shape, translation in gapped:
-            if piece in text and (found := shape.fullmatch(text)):
-                return translation % {name: _in(language, said, depth - 1) for name, said in found.groupdict().items()}
-    return text
+    if not depth or len(text) > LONGEST:
+        return text
+    for pieces, shape, translation in gapped:
+        if all(piece in text for piece in pieces) and (found := shape.fullmatch(text)):
+            return translation % {name: _in(language, said, depth - 1) for name, said in found.groupdict().items()}
+    return _in_parts(language, text, depth - 1)
+
+
+def _in_parts(language: str, text: str, depth: int) -> str:
+    """Sentences that were put together: a list, several after each other, or one with somebody's own words behind it."""
+    for between in ("; ", ", ", ". ", " · "):
+        parts = text.split(between)
+        # The full stop belongs to the sentence, also when that is not the last one.
+        inner = [part + "." for part in parts[:-1]] + parts[-1:] if between == ". " else parts
+        known = [_in(language, part, depth) for part in inner] if len(parts) > 1 else []
+        if known and all(after != before for before, after in zip(inner, known, strict=True)):
+            return (" " if between == ". " else between).join(known)
+    first, colon, rest = text.partition(": ")
+    return _in(language, first, depth) + colon + _in(language, rest, depth) if colon else text
 
 
 def said(text: str) -> str:
     """The sentence in the reader's language, as far as it is known there."""
     language = get_language() or "en"
     return text if language.startswith("en") else _in(language, str(text))
+
+
+def is_known(text: str) -> bool:
+    """Whether the reader gets it in his own language: what is not known is English, for whoever reads it aloud."""
+    language = get_language() or "en"
+    return language.startswith("en") or not text or said(text) != text or text in _catalogue(language)[0]
+
+
+def written(label: Callable[[], object]) -> str:
+    """A label as it is written down: in English, whoever's click it is."""
+    with override("en"):
+        return str(label())

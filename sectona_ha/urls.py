@@ -2,6 +2,8 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from nodes import language
+
 from . import help as help_pages
 from .health import healthz, readyz
 
@@ -9,6 +11,8 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("healthz", healthz),
     path("readyz", readyz),
+    path("language/", language.choose, name="language"),
+    path("language/<slug:language>/<slug:version>.js", language.words, name="language-words"),
     path("admin/help/", admin.site.admin_view(help_pages.index), name="help-index"),
     path("admin/help/<slug:page>/", admin.site.admin_view(help_pages.page), name="help-page"),
     path("admin/", admin.site.urls),

@@ -16,12 +16,28 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCALE = ROOT / "locale"
-ROOMS = ("core", "procedures", "jobs", "stores/operations.py", "stores/inventory.py", "agent")
+ROOMS = ("core", "procedures", "jobs", "stores", "agent")
+IN_TERMINALS = frozenset({"cli.py", "config.py", "init.py", "mycnf.py", "purge.py", "status.py"})
+"""Parts of the agent that only somebody at a shell on its host reads."""
+LABELS = ("nodes/choices.py",)
+"""Their words stand in sentences that are written down."""
+WRITERS = (
+    "nodes/admin/rq_dashboard.py",
+    "replication/management/commands/issue_certificate.py",
+    "replication/management/commands/prepare_demo.py",
+)
+"""Elsewhere only what is handed to the audit log or an event is written down."""
 DOMAINS = ("django", "djangojs", "sentences")
 LEAST_WORDS = 3
-"""A text with fewer is a name, a format or a key; what is shorter and said nevertheless is listed."""
+"""A text with fewer is a name, a format or a key, unless it stands where something is said."""
 SHORT = frozenset({"nothing", "never", "already killed", "no answer yet", "by DHCP"})
+SAYING = frozenset({"text", "says", "message", "summary", "what", "label"})
+"""Names of variables and arguments that hold sentences."""
+RECORDING = frozenset({"record", "_record", "_event", "_note", "_set_service"})
+MARKS_AT_ONCE, MARKS_LATER = ("gettext", "ngettext", "pgettext"), ("gettext_lazy", "ngettext_lazy", "gettext_noop")
 FORMAT = re.compile(r"\{(\w+)\}")
+CODE = re.compile(r"SELECT|^(add|delete|flush) \w+ |^\{ | \| None$|Future\[|daddr|=%\(|^[a-z]+\.[a-z]+$")
+"""Statements for other programs, and types."""
 
 
 def _name(part: ast.expr) -> str:
@@ -49,10 +65,65 @@ def _template(text: ast.JoinedStr) -> str:
     return "".join(parts)
 
 
-def _strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Texts of a module that are no docstring and no part of an f-string, and every f-string as a template."""
-    skipped: set[int] = set()
+def _marks(tree: ast.Module, kinds: tuple[str, ...]) -> set[str]:
+    """What the module calls Django's marks of these kinds."""
+    found = set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "django.utils.translation":
+            found |= {alias.asname or alias.name for alias in node.names if alias.name in kinds}
+    return found
+
+
+def _texts_in(part: ast.AST) -> Iterator[ast.expr]:
+    """The constants and f-strings that this expression may become."""
+    match part:
+        case ast.Constant(value=str()) | ast.JoinedStr():
+            yield part
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from _texts_in(body)
+            yield from _texts_in(orelse)
+        case ast.BoolOp(values=values):
+            for value in values:
+                yield from _texts_in(value)
+
+
+def _said(tree: ast.Module) -> set[int]:
+    """Texts that stand where something is said, however short they are."""
+    found: set[int] = set()
+    for node in ast.walk(tree):
+        parts: list[ast.expr] = []
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in SAYING:
+                parts = [value]
+            case ast.Assign(targets=[ast.Tuple(elts=[*names])], value=ast.Tuple(elts=[*values])):
+                parts = [v for n, v in zip(names, values, strict=False) if isinstance(n, ast.Name) and n.id in SAYING]
+            case ast.Call(func=called, args=arguments, keywords=keywords):
+                parts = [keyword.value for keyword in keywords if keyword.arg in SAYING]
+                if _name(called) in RECORDING:
+                    parts += arguments
+        found.update(id(text) for part in parts for text in _texts_in(part))
+    return found
+
+
+def _labels(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """What is marked to be translated later."""
+    marks = _marks(tree, MARKS_LATER)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in marks:
+            for part in node.args[:1]:
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield node.lineno, part.value
+
+
+def _strings(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
+    """Texts of a module that are no docstring and no part of an f-string, and every f-string as a template; and whether it stands
+    where something is said. What is marked for Django belongs to the screens."""
+    skipped: set[int] = set()
+    said = _said(tree)
+    marks = _marks(tree, MARKS_AT_ONCE + MARKS_LATER)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in marks:
+            skipped.update(id(part) for argument in node.args for part in ast.walk(argument))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             skipped.add(id(node.value))
         if (
@@ -73,16 +144,18 @@ def _strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if id(node) in skipped:
             continue
         if isinstance(node, ast.JoinedStr):
-            yield node.lineno, _template(node)
+            yield node.lineno, _template(node), id(node) in said
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.lineno, FORMAT.sub(r"%(\1)s", node.value)
+            yield node.lineno, FORMAT.sub(r"%(\1)s", node.value), id(node) in said
 
 
-def _is_sentence(text: str) -> bool:
-    words = re.sub(r"%\(\w+\)s", "", text)
+def _is_sentence(text: str, *, said: bool) -> bool:
     if text in SHORT:
         return True
-    return len(text.split()) >= LEAST_WORDS and len(re.findall(r"[a-z]{2,}", words)) >= 2 and "SELECT" not in text
+    words = re.findall(r"\b[a-z]{2,}", re.sub(r"%\(\w+\)s", "", text))
+    if CODE.search(text) or not words or (len(words) < LEAST_WORDS and re.search(r"\w[_/]\w", text)):
+        return False
+    return said or (len(text.split()) >= LEAST_WORDS and len(words) >= 2)
 
 
 def sentences() -> dict[str, str]:
@@ -90,10 +163,20 @@ def sentences() -> dict[str, str]:
     found: dict[str, str] = {}
     for room in ROOMS:
         place = ROOT / "replication" / room
-        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            for line, text in _strings(ast.parse(file.read_text())):
-                if _is_sentence(text):
-                    found.setdefault(text, f"{file.relative_to(ROOT)}:{line}")
+        for file in sorted(place.rglob("*.py")):
+            if file.name in IN_TERMINALS and room == "agent":
+                continue
+            tree = ast.parse(file.read_text())
+            pairs = [(line, text) for line, text, said in _strings(tree) if _is_sentence(text, said=said)]
+            for line, text in [*pairs, *_labels(tree)]:
+                found.setdefault(text, f"{file.relative_to(ROOT)}:{line}")
+    for name in LABELS:
+        for line, text in _labels(ast.parse((ROOT / name).read_text())):
+            found.setdefault(text, f"{name}:{line}")
+    for name in WRITERS:
+        for line, text, said in _strings(ast.parse((ROOT / name).read_text())):
+            if said and _is_sentence(text, said=True):
+                found.setdefault(text, f"{name}:{line}")
     return found
 
 

@@ -117,21 +117,21 @@ class WorkQueues(admin.ModelAdmin):
         queue = work_queues.queue(name)
         before = queue.count
         queue.empty()
-        _record(name, _("work queue emptied"), {"waiting jobs": (before, 0)})
+        _record(name, "work queue emptied", {"waiting jobs": (before, 0)})
         return _("%(name)s was emptied.") % {"name": name}
 
     def _requeue(self, job_id: str) -> str:
         job = self._job(job_id)
         before = work_queues.job_shown(job).status
         job.requeue()
-        _record(job.id, _("job queued again"), {"status": (before, "queued")})
+        _record(job.id, "job queued again", {"status": (before, "queued")})
         return _("The job was queued again.")
 
     def _delete(self, job_id: str) -> str:
         job = self._job(job_id)
         before = work_queues.job_shown(job)
         job.delete()
-        _record(job.id, _("job deleted"), {"status": (before.status, None), "function": (before.what, None)})
+        _record(job.id, "job deleted", {"status": (before.status, None), "function": (before.what, None)})
         return _("The job was deleted.")
 
     def _act(self, request: HttpRequest, title: str, text: str, act: Any, *, dangerous: bool = False) -> HttpResponse:

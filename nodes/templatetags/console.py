@@ -1,4 +1,4 @@
-"""How the screens write ages and times. static/nodes/live.js writes them the same way once it has loaded."""
+"""How the screens write ages and times. static/nodes/console.js writes them the same way once it has loaded."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.models import ApplicationNode, Event
+from nodes.sentences import written
 
 from . import audit
 from .wishes import RefusedWish
@@ -56,10 +57,7 @@ def add_host(wish: HostWish, actor: Any) -> ApplicationNode | list[RefusedWish]:
             host = ApplicationNode.objects.create(
                 hostname=wish.hostname, ip_address=wish.ip_address, system_role=wish.system_role, active=wish.active
             )
-            text = _("application host added as %(role)s, %(address)s") % {
-                "role": host.get_system_role_display(),
-                "address": host.ip_address or "–",
-            }
+            text = f"application host added as {written(host.get_system_role_display)}, {host.ip_address or '–'}"
             made = {name: (None, getattr(host, name)) for name in _WISHED}
             _note(host, text, made, actor, action=LogEntry.Action.CREATE)
             return host
@@ -121,7 +119,7 @@ def remove_host(host: ApplicationNode, actor: Any, *, reason: str = "") -> Refus
             return _gone(host)
         ApplicationNode.objects.filter(pk=host.pk).delete()
         was = {name: (getattr(now, name), None) for name in _WISHED}
-        _note(now, _("application host deleted"), was, actor, reason=reason, action=LogEntry.Action.DELETE)
+        _note(now, "application host deleted", was, actor, reason=reason, action=LogEntry.Action.DELETE)
     return None
 
 
@@ -139,8 +137,8 @@ def _gone(host: ApplicationNode) -> RefusedWish:
 
 def _what_changed(changes: Mapping[str, tuple[Any, Any]]) -> str:
     if "active" not in changes:
-        return _("application host changed")
-    return _("application host made active") if changes["active"][1] else _("application host made inactive")
+        return "application host changed"
+    return "application host made active" if changes["active"][1] else "application host made inactive"
 
 
 def _note(

@@ -17,6 +17,7 @@ from typing import Any, Final
 from auditlog.models import LogEntry
 from django.db import models
 from django.db.models.signals import pre_save
+from django.utils.translation import override
 
 CREATED: Final = LogEntry.Action.CREATE
 COMMAND_LINE: Final = "command line"
@@ -39,17 +40,18 @@ def record(
     changes: field → (before, after). actor: a user, or None for the one of the request. reason: in the person's own words.
     name: what the object is called, when that is not its own text; an instance without a row has to have one.
     """
-    written = {name: [_text(name, before), _text(name, after)] for name, (before, after) in changes.items()}
-    LogEntry.objects.log_create(
-        instance,
-        force_log=True,
-        action=action,
-        changes=written,
-        actor=actor if actor is not None and actor.pk else None,
-        additional_data={"what": what, **({"reason": reason} if reason else {})},
-        **({"object_repr": name} if name else {}),
-        **({"object_pk": ""} if instance.pk is None else {}),
-    )
+    with override("en"):  # an object's own text may hold labels; what is written down is English
+        written = {field: [_text(field, before), _text(field, after)] for field, (before, after) in changes.items()}
+        LogEntry.objects.log_create(
+            instance,
+            force_log=True,
+            action=action,
+            changes=written,
+            actor=actor if actor is not None and actor.pk else None,
+            additional_data={"what": what, **({"reason": reason} if reason else {})},
+            **({"object_repr": name} if name else {}),
+            **({"object_pk": ""} if instance.pk is None else {}),
+        )
 
 
 def is_secret(name: str) -> bool:

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Event, Operation
 from nodes.models.operation import OPEN_STATES
+from nodes.sentences import written
 
 from . import audit
 from .operations import end
@@ -79,7 +80,7 @@ def request_cancel(operation: Operation, actor: Any, *, reason: str = "") -> Can
         now = timezone.now()
         if refused := why_not_cancel(found, now):
             return refused
-        before = found.get_state_display()
+        before = written(found.get_state_display)
         ended = _end_here(found, now)
         if not ended:
             asked = Operation.objects.filter(
@@ -94,9 +95,9 @@ def request_cancel(operation: Operation, actor: Any, *, reason: str = "") -> Can
 def _end_here(operation: Operation, now: datetime) -> bool:
     """End what nobody has begun or nobody holds. False when somebody may be at it: then it has to be asked."""
     if operation.state == OperationState.QUEUED or operation.kind in ENDS_AT_ONCE:
-        states, text = [operation.state], _("cancelled before anything was done")
+        states, text = [operation.state], "cancelled before anything was done"
     elif is_forsaken(operation, now):
-        states, text = [OperationState.RUNNING], _("cancelled; its worker had ended before")
+        states, text = [OperationState.RUNNING], "cancelled; its worker had ended before"
     else:
         return False
     # The very state that was judged: a leader or a worker that has begun it in between keeps it.
@@ -128,9 +129,8 @@ def end_forsaken() -> int:
 
 
 def _tell(operation: Operation, actor: Any, reason: str, before: str, *, ended: bool) -> None:
-    kind = operation.get_kind_display()
-    text = _("%(kind)s was cancelled") if ended else _("Cancel of %(kind)s requested")
-    text %= {"kind": kind}
+    kind = written(operation.get_kind_display)
+    text = f"{kind} was cancelled" if ended else f"Cancel of {kind} requested"
     who = actor.get_username() if actor is not None else ""
     Event.objects.create(
         vault=operation.vault,
@@ -140,5 +140,5 @@ def _tell(operation: Operation, actor: Any, reason: str, before: str, *, ended: 
         operation=operation.pk,
         actor=who,
     )
-    after = OperationState.CANCELLED.label if ended else _("asked to end")
+    after = written(lambda: OperationState.CANCELLED.label) if ended else "asked to end"
     audit.record(operation, text, {"state": (before, after)}, actor=actor, reason=reason)

@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.db import transaction
-from django.utils.translation import gettext as _
 
 from nodes.models import Event, Vault
 
@@ -19,9 +18,9 @@ def set_stay_writable(vault: Vault, stay_writable: bool, actor: Any, *, reason: 
             return False
         Vault.objects.filter(pk=before.pk).update(stay_writable=stay_writable)
         text = (
-            _("policy: stay writable when the fallback is lost")
+            "policy: stay writable when the fallback is lost"
             if stay_writable
-            else _("policy: block writes when the fallback is lost")
+            else "policy: block writes when the fallback is lost"
         )
         Event.objects.create(
             vault=before,

@@ -12,10 +12,11 @@ from typing import Any, Final
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from nodes.models import AppService, Event
 from nodes.models.service import HOUSEKEEPING_NAME, SERVICE_NAME
+from nodes.sentences import written
 from replication.core import limits
 
 from . import audit
@@ -107,7 +108,7 @@ def change_setting(
         changes = {name: (before[name], after[name]) for name in after if before[name] != after[name]}
         if not changes:
             return False
-        text = _("%(service)s: %(changes)s") % {"service": row.name, "changes": _sentence(limit, changes)}
+        text = f"{row.name}: {_sentence(limit, changes)}"
         configuration = {**row.configuration, **{k.name: after[k.name] for k in limit.kept}}
         AppService.objects.filter(pk=row.pk).update(
             trigger_interval=interval,
@@ -123,10 +124,11 @@ def change_setting(
 def _sentence(limit: Allowed, changes: Mapping[str, tuple[Any, Any]]) -> str:
     parts = []
     if "trigger_interval" in changes:
-        parts.append(_("trigger interval set to %(seconds)g s") % {"seconds": changes["trigger_interval"][1]})
+        seconds = f"{changes['trigger_interval'][1]:g}"
+        parts.append(f"trigger interval set to {seconds} s")
     for kept in limit.kept:
         if kept.name in changes:
             days = changes[kept.name][1]
-            says = ngettext("%(what)s kept for %(days)d day", "%(what)s kept for %(days)d days", days)
-            parts.append(says % {"what": str(kept.what), "days": days})
+            what = written(kept.what.__str__)
+            parts.append(f"{what} kept for 1 day" if days == 1 else f"{what} kept for {days} days")
     return ", ".join(parts)

@@ -1,6 +1,7 @@
 """What operators wish, written as rows: one short transaction each, with its event. The service reads and carries out.
 
-Nothing here talks to a vault. A wish that cannot be granted is a `RefusedWish`, whose rule id names its runbook page.
+Nothing here talks to a vault. A wish that cannot be granted is a `RefusedWish`, whose rule id names its runbook page. What is
+written down is English, for every reader; a refusal is said at once, in the language of who asked.
 Every change of the inventory holds the lock of the vault's row and looks again before it writes: the partial unique
 constraints of SQLite do not exist in MariaDB, and two administrators may press Save in the same second.
 """
@@ -21,6 +22,7 @@ from nodes.choices import DesiredState, OperationKind, OperationState, SystemRol
 from nodes.models import AppService, Event, Operation, ServiceLease, Vault, VaultNode
 from nodes.models.operation import OPEN_STATES
 from nodes.models.service import SERVICE_NAME
+from nodes.sentences import said, written
 from replication.core import limits
 
 from . import audit
@@ -60,24 +62,20 @@ def start_service(service: AppService, actor: Any) -> None:
     _set_service(
         service,
         actor,
-        _("%(service)s: start requested") % {"service": service.name},
+        f"{service.name}: start requested",
         desired_state=DesiredState.STARTED,
     )
 
 
 def stop_service(service: AppService, actor: Any) -> None:
-    _set_service(
-        service, actor, _("%(service)s: stop requested") % {"service": service.name}, desired_state=DesiredState.STOPPED
-    )
+    _set_service(service, actor, f"{service.name}: stop requested", desired_state=DesiredState.STOPPED)
 
 
 def run_service_now(service: AppService, actor: Any) -> RefusedWish | None:
     """Ask for one full pass at once. A stopped service makes none: it must not act behind the back of who stopped it."""
     if service.desired_state != DesiredState.STARTED:
         return RefusedWish("W10", _("%(service)s is stopped: start it first, then run it.") % {"service": service.name})
-    _set_service(
-        service, actor, _("%(service)s: run requested") % {"service": service.name}, run_requested_at=timezone.now()
-    )
+    _set_service(service, actor, f"{service.name}: run requested", run_requested_at=timezone.now())
     return None
 
 
@@ -120,8 +118,7 @@ def add_node(vault: Vault, new: NewNode, actor: Any) -> VaultNode | list[Refused
                 agent_id=new.agent_id,
                 ordinal=last + 1,
             )
-            role = node.get_system_role_display()
-            text = _("node added as %(role)s, %(address)s") % {"role": role, "address": node.ip_address}
+            text = f"node added as {written(node.get_system_role_display)}, {node.ip_address}"
             shown = ("hostname", "ip_address", "port", "database_port", "system_role", "active")
             made = {name: (None, getattr(node, name)) for name in shown}
             _event(vault, node, actor, text, made, action=LogEntry.Action.CREATE)
@@ -156,7 +153,7 @@ def set_active(node: VaultNode, active: bool, actor: Any, *, reason: str = "") -
             .update(active=active, changed_at=timezone.now())
         )
         if changed:
-            text = _("node made active") if active else _("node made inactive")
+            text = "node made active" if active else "node made inactive"
             _event(vault, node, actor, text, {"active": (not active, active)}, reason=reason)
         elif not VaultNode.objects.present().filter(pk=node.pk).exists():
             return RefusedWish("W32", _("%(name)s has been deleted meanwhile.") % {"name": node.hostname})
@@ -175,7 +172,7 @@ def remove_node(node: VaultNode, actor: Any, *, reason: str = "") -> RefusedWish
         now = timezone.now()
         changed = VaultNode.objects.present().filter(pk=node.pk).update(removed_at=now, active=False, changed_at=now)
         if changed:
-            _event(vault, node, actor, _("node deleted"), reason=reason, action=LogEntry.Action.DELETE)
+            _event(vault, node, actor, "node deleted", reason=reason, action=LogEntry.Action.DELETE)
     return None
 
 
@@ -206,16 +203,16 @@ def request_resynchronize(node: VaultNode, actor: Any, enqueue: Callable[[str], 
             if refused := why_not_resynchronize(vault, node, running=running):
                 return refused
             operation = Operation.objects.create(
-                kind=OperationKind.RESYNCHRONIZE, vault=vault, node=node, requested_by=actor, message=_("waiting")
+                kind=OperationKind.RESYNCHRONIZE, vault=vault, node=node, requested_by=actor, message="waiting"
             )
-            _event(vault, node, actor, _("Re-synchronize Master requested"), operation=operation.pk)
+            _event(vault, node, actor, "Re-synchronize Master requested", operation=operation.pk)
             transaction.on_commit(partial(enqueue, operation.pk))
     except IntegrityError:
         return RefusedWish("W42", _("A re-synchronization is already running: wait until it has ended."))
     except QueueUnavailable:
-        text = _("The work queue (Redis) does not answer, so nothing was started. Try again when it is back.")
         if operation is not None:
-            finish_operation(operation.pk, OperationState.FAILED, {"summary": text})
+            finish_operation(operation.pk, OperationState.FAILED, {"summary": "The work queue (Redis) did not answer."})
+        text = _("The work queue (Redis) does not answer, so nothing was started. Try again when it is back.")
         return RefusedWish("W43", text)
     return operation
 
@@ -243,7 +240,7 @@ def why_not_switch_over(vault: Vault, node: VaultNode, *, watched: bool, running
     if node.not_primary:
         rule, _dot, says = node.not_primary.partition(" · ")
         text = _("%(name)s cannot become Master now: %(says)s (%(rule)s).")
-        return RefusedWish("W56", text % {**name, "says": says or rule, "rule": rule})
+        return RefusedWish("W56", text % {**name, "says": said(says or rule), "rule": rule})
     return None
 
 
@@ -282,10 +279,10 @@ def request_switchover(node: VaultNode, actor: Any, *, reason: str = "") -> Oper
                 vault=vault,
                 node=found,
                 requested_by=actor,
-                message=_("waiting for the service"),
+                message="waiting for the service",
                 reason=reason[:200],
             )
-            _event(vault, found, actor, _("Make Master requested"), reason=reason, operation=operation.pk)
+            _event(vault, found, actor, "Make Master requested", reason=reason, operation=operation.pk)
             return operation
     except IntegrityError:
         return RefusedWish("W55", _("Another switchover is open: wait until it has ended."))
@@ -297,7 +294,7 @@ def clear_silence_hold(vault: Vault, actor: Any) -> None:
         locked = _lock(vault.pk)
         held = Vault.objects.filter(pk=vault.pk, silence_failover_at__isnull=False)
         if held.update(silence_failover_at=None, silence_hold_seconds=0):
-            text = _("the hold after the last failover on silence was cleared")
+            text = "the hold after the last failover on silence was cleared"
             Event.objects.create(vault=locked, epoch=locked.epoch, text=text, actor=_name(actor))
             audit.record(locked, text, {"silence_hold_seconds": (locked.silence_hold_seconds, 0)}, actor=actor)
 
@@ -341,12 +338,12 @@ def _event(
     operation: str = "",
 ) -> None:
     """The event for everybody, and the entry of the audit log. changes: field → (before, after)."""
-    said = f"{text}: {reason[:500]}" if reason else text
+    whole = f"{text}: {reason[:500]}" if reason else text
     Event.objects.create(
         vault=vault,
         node_name=node.hostname,
         epoch=vault.epoch,
-        text=said,
+        text=whole,
         operation=operation,
         actor=_name(actor),
     )

@@ -1,6 +1,8 @@
 // Live lists, popups and notices. Every screen works without this file too.
 "use strict";
 (() => {
+  const _ = window.gettext || ((text) => text);
+  const LANGUAGE = document.documentElement.lang || undefined; // of the page, not of the browser
   const POLL = 2000;
   const PATIENCE = 6000;
   const dialog = document.getElementById("dialog");
@@ -37,18 +39,19 @@
     const stale = Date.now() - heard > PATIENCE;
     banner.hidden = !stale;
     document.body.classList.toggle("is-stale", stale);
-    if (stale) banner.querySelector("[data-stale-since]").textContent = new Date(heard).toLocaleTimeString();
+    if (stale) banner.querySelector("[data-stale-since]").textContent = new Date(heard).toLocaleTimeString(LANGUAGE);
   }
 
   // --- ages count on in the browser; the server sends them with every answer, also with 204
   const ages = new Map();
   function ageText(seconds) {
     if (seconds === null) return null;
-    if (seconds < 2) return "just now";
-    if (seconds < 120) return `${Math.floor(seconds)} s ago`;
-    if (seconds < 7200) return `${Math.floor(seconds / 60)} min ago`;
-    if (seconds < 172800) return `${Math.floor(seconds / 3600)} h ago`;
-    return `${Math.floor(seconds / 86400)} days ago`;
+    if (seconds < 2) return _("just now");
+    const ago = (text, unit) => text.replace("%d", Math.floor(seconds / unit));
+    if (seconds < 120) return ago(_("%d s ago"), 1);
+    if (seconds < 7200) return ago(_("%d min ago"), 60);
+    if (seconds < 172800) return ago(_("%d h ago"), 3600);
+    return ago(_("%d days ago"), 86400);
   }
   function learnAges(found) {
     for (const [key, seconds] of Object.entries(found)) ages.set(key, seconds === null ? null : Date.now() - seconds * 1000);
@@ -71,7 +74,7 @@
     for (const time of root.querySelectorAll("time[datetime]:not([data-local])")) {
       const at = new Date(time.getAttribute("datetime"));
       const today = at.toDateString() === new Date().toDateString();
-      time.textContent = today ? at.toLocaleTimeString() : at.toLocaleString();
+      time.textContent = today ? at.toLocaleTimeString(LANGUAGE) : at.toLocaleString(LANGUAGE);
       time.dataset.local = "";
     }
   }

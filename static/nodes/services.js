@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   // --- "3 s ago" as a moment: the age comes with every answer, so the moment needs no new list
+  const language = document.documentElement.lang || undefined;
   const moments = new Map();
   function writeMoments() {
     for (const time of document.querySelectorAll("time[data-at-age]")) {
@@ -9,7 +10,7 @@
       if (at === undefined) continue;
       const moment = new Date(at);
       const today = moment.toDateString() === new Date().toDateString();
-      time.textContent = today ? moment.toLocaleTimeString() : moment.toLocaleString();
+      time.textContent = today ? moment.toLocaleTimeString(language) : moment.toLocaleString(language);
       time.dateTime = moment.toISOString();
       time.title = `${moment.toISOString().slice(0, 19).replace("T", " ")} UTC`;
     }

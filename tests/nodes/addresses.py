@@ -10,6 +10,8 @@ from typing import Any
 
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
+from nodes import language
+
 PUBLIC = "public"
 """Everybody, also without a login."""
 STAFF = "staff"
@@ -37,6 +39,8 @@ DOORS: dict[str, Door] = {
     "": Door(PUBLIC, 302, 302),
     "healthz": Door(PUBLIC, 200, 200),
     "readyz": Door(PUBLIC, 503, 503),
+    "language": Door(PUBLIC, 405, 302),
+    "language-words": Door(PUBLIC, 200, 405, arguments={"language": "de", "version": language.version_of("de")}),
     "language": Door(PUBLIC, 405, 302),
     "language-words": Door(PUBLIC, 404, 405, arguments={"language": "de", "version": "some-version"}),
     "admin:login": Door(PUBLIC, 302, 200, but={"anonymous": 200}),
