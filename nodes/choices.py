@@ -6,6 +6,7 @@ from typing import Any
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from nodes.sentences import said
 from replication.core.roles import NodeStatus, SystemRole
 
 
@@ -104,7 +105,7 @@ STATUS_LEVELS = {
 def status_label(status: str, detail: str) -> str:
     """The words of the Status column."""
     label = str(STATUS_LABELS[NodeStatus(status)])
-    return label % {"detail": detail} if "%(detail)s" in label else label
+    return label % {"detail": said(detail)} if "%(detail)s" in label else label
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ WRITERS = (
 DOMAINS = ("django", "djangojs", "sentences")
 LEAST_WORDS = 3
 """A text with fewer is a name, a format or a key, unless it stands where something is said."""
-SHORT = frozenset({"nothing", "never", "already killed", "no answer yet", "by DHCP"})
+SHORT = frozenset({"nothing", "never", "already killed", "no answer yet", "by DHCP", "until resumed"})
 SAYING = frozenset({"text", "says", "message", "summary", "what", "label"})
 """Names of variables and arguments that hold sentences."""
 RECORDING = frozenset({"record", "_record", "_event", "_note", "_set_service"})

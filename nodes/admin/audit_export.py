@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from django.http import StreamingHttpResponse
+from django.utils.translation import override
 
 from .audit_entry import ACTION_NAMES, shown, written
 from .audit_filter import AuditFilter
@@ -39,6 +40,12 @@ def _rows(entries: Any) -> Iterator[dict[str, Any]]:
 
 
 def _row(entry: Any) -> dict[str, Any]:
+    """In English, for whoever it is sent to."""
+    with override("en"):
+        return _as_written(entry)
+
+
+def _as_written(entry: Any) -> dict[str, Any]:
     row = shown(entry)
     return {
         "id": entry.pk,

@@ -6,31 +6,31 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as lazy
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
+from nodes.sentences import said
 from replication.core.checks import CheckName, Outcome
 
 TITLES: Final = {
-    CheckName.AGENT: lazy("Vault agent"),
-    CheckName.DATABASE_PORT: lazy("Database port"),
-    CheckName.REACHES: lazy("Reaches the others"),
-    CheckName.REACHED: lazy("Reached by the others"),
-    CheckName.APPLICATION: lazy("Application version"),
-    CheckName.DATABASE_VERSION: lazy("Database version"),
-    CheckName.ADDRESS: lazy("Static address"),
-    CheckName.IDENTITY: lazy("Server id and name"),
-    CheckName.MEMBERSHIP: lazy("Vault"),
-    CheckName.CLOCK: lazy("Clock"),
-    CheckName.CERTIFICATE: lazy("Certificate"),
-    CheckName.DISK: lazy("Disk"),
-    CheckName.SETTINGS: lazy("Database settings"),
+    CheckName.AGENT: gettext_lazy("Vault agent"),
+    CheckName.DATABASE_PORT: gettext_lazy("Database port"),
+    CheckName.REACHES: gettext_lazy("Reaches the others"),
+    CheckName.REACHED: gettext_lazy("Reached by the others"),
+    CheckName.APPLICATION: gettext_lazy("Application version"),
+    CheckName.DATABASE_VERSION: gettext_lazy("Database version"),
+    CheckName.ADDRESS: gettext_lazy("Static address"),
+    CheckName.IDENTITY: gettext_lazy("Server id and name"),
+    CheckName.MEMBERSHIP: gettext_lazy("Vault"),
+    CheckName.CLOCK: gettext_lazy("Clock"),
+    CheckName.CERTIFICATE: gettext_lazy("Certificate"),
+    CheckName.DISK: gettext_lazy("Disk"),
+    CheckName.SETTINGS: gettext_lazy("Database settings"),
 }
 WORDS: Final = {
-    Outcome.OK: lazy("OK"),
-    Outcome.WARNING: lazy("Warning"),
-    Outcome.ERROR: lazy("Error"),
-    Outcome.UNKNOWN: lazy("Not known"),
+    Outcome.OK: gettext_lazy("OK"),
+    Outcome.WARNING: gettext_lazy("Warning"),
+    Outcome.ERROR: gettext_lazy("Error"),
+    Outcome.UNKNOWN: gettext_lazy("Not known"),
 }
 _MANY: Final = 4
 _WORST_FIRST: Final = (Outcome.ERROR, Outcome.WARNING, Outcome.UNKNOWN, Outcome.OK)
@@ -64,7 +64,8 @@ def nothing_asked(reasons: Iterable[str] = ()) -> Checklist:
 def checklist(found: Iterable[Mapping[str, str]], errors: Iterable[str]) -> Checklist:
     """found: the checks of an operation's result. errors: what kept the host from being checked at all."""
     lines = [
-        Line(Outcome(one["outcome"]), TITLES[CheckName(one["name"])], one["says"], one.get("rule", "")) for one in found
+        Line(Outcome(one["outcome"]), TITLES[CheckName(one["name"])], said(one["says"]), one.get("rule", ""))
+        for one in found
     ]
     lines.sort(key=lambda line: _WORST_FIRST.index(line.outcome))
     if not lines:

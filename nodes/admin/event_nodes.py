@@ -7,6 +7,8 @@ from typing import Any, Final
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from nodes.sentences import said
+
 
 @dataclass(frozen=True)
 class NodeSeen:
@@ -127,7 +129,7 @@ def _notes(told: Mapping[str, Any]) -> list[str]:
     if told.get("acknowledges"):
         notes.append(_("acknowledges"))
     return notes + [
-        str(words) % {"value": told[key]} for key, words in _TEXTS.items() if told.get(key) not in (None, "")
+        str(words) % {"value": said(str(told[key]))} for key, words in _TEXTS.items() if told.get(key) not in (None, "")
     ]
 
 

@@ -219,4 +219,4 @@ def _flat(value: Any) -> str:
         return ", ".join(f"{key}: {_flat(each)}" for key, each in value.items()) or "–"
     if isinstance(value, list):
         return ", ".join(map(_flat, value)) or "–"
-    return str(value)
+    return said(str(value))

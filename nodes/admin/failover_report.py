@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from nodes.choices import OperationKind
 from nodes.models import Event, Operation
+from nodes.sentences import said
 from replication.core.steps import Step, StepState
 
 from . import operation_words as words
@@ -73,7 +74,7 @@ def report_of(operation: Operation) -> Report:
     return Report(
         facts=facts,
         rule=rule,
-        rule_says=str(diagnosis.get("says") or ""),
+        rule_says=said(str(diagnosis.get("says") or "")),
         witness=_witness(object_of(facts.seen.get("witness"))),
         detect_ms=detect_ms,
         detect_says=detect_says,
@@ -170,21 +171,21 @@ def _first_write(facts: Facts, opened: Step | None) -> Phase:
 
 
 def _fence(facts: Facts) -> str:
-    said = facts.told.get("fence")
+    fence = facts.told.get("fence")
     if facts.operation.kind != OperationKind.FAILOVER:
         return ""
-    if said == "fenced":
+    if fence == "fenced":
         return _("%(name)s confirmed that its database was ended.") % {"name": facts.old}
-    if isinstance(said, str) and said:
+    if isinstance(fence, str) and fence:
         return _("%(name)s did not confirm the fence (%(why)s). Safety does not rest on it.") % {
             "name": facts.old,
-            "why": said,
+            "why": said(fence),
         }
     return _("not recorded")
 
 
-def _witness(said: Mapping[str, Any]) -> str:
-    if not said:
+def _witness(told: Mapping[str, Any]) -> str:
+    if not told:
         return ""
     words_of = {
         "answers": _("the database port of %(name)s answered"),
@@ -192,7 +193,7 @@ def _witness(said: Mapping[str, Any]) -> str:
         "silent": _("the database port of %(name)s did not answer"),
         "unknown": _("the database port of %(name)s was not asked"),
     }
-    return words_of.get(str(said.get("says")), "") % {"name": said.get("node")}
+    return words_of.get(str(told.get("says")), "") % {"name": told.get("node")}
 
 
 def moment_of(operation: Operation) -> datetime:

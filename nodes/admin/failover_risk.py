@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Operation
+from nodes.sentences import said
 from replication.core.errors import PositionsNotComparable
 from replication.core.positions import GtidPosition
 from replication.core.roles import VaultState
@@ -197,7 +198,7 @@ def former_of(facts: Facts) -> Former:
     held = following.filter(state=OperationState.NEEDS_PERSON).last()
     if held is not None:
         text = _("%(name)s is held closed and needs a person: %(why)s")
-        return Former("held", text % {**name, "why": held.message}, held.finished_at)
+        return Former("held", text % {**name, "why": said(held.message)}, held.finished_at)
     if next_change is not None:
         return Former("away", _("%(name)s had not returned when the next change of Master began.") % name)
     return Former("away", _("%(name)s has not returned yet.") % name)

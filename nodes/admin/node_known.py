@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from nodes.models import VaultNode
+from nodes.sentences import said
 
 EXPIRES_SOON: Final = timedelta(days=30)
 ADDRESS_KINDS: Final = {
@@ -98,7 +99,7 @@ def _certificate(report: Mapping[str, Any], now: datetime) -> Fact | None:
 def _disk(report: Mapping[str, Any]) -> Fact | None:
     error, free = report.get("disk_error"), report.get("disk_free_bytes")
     if error:
-        return Fact(_("Disk"), (_("takes no writes: %(error)s") % {"error": error},), "bad")
+        return Fact(_("Disk"), (_("takes no writes: %(error)s") % {"error": said(str(error))},), "bad")
     if not isinstance(free, int) or isinstance(free, bool):
         return None
     return Fact(_("Disk"), (_("%(size)s free") % {"size": filesizeformat(free)},))

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Operation, Vault
 from nodes.models.operation import OPEN_STATES
+from nodes.sentences import said
 from replication.core import pace
 from replication.core.steps import StepState
 from replication.stores.cancelling import FORSAKEN_AFTER, is_forsaken, why_not_cancel
@@ -131,16 +132,16 @@ def progress_of(operation: Operation) -> Progress:
 def operation_shown(operation: Operation, now: datetime | None = None) -> OperationShown:
     now = now or timezone.now()
     level = LEVELS.get(operation.state, "off")
-    said = operation.result.get("summary", "") if isinstance(operation.result, dict) else ""
+    summary = operation.result.get("summary", "") if isinstance(operation.result, dict) else ""
     if operation.finished_at is not None:
-        return OperationShown(operation, False, level, str(said) or operation.message)
+        return OperationShown(operation, False, level, said(str(summary) or operation.message))
     begun = [s for s in operation.steps if isinstance(s, dict) and s.get("state") == StepState.RUNNING]
     running = operation.state == OperationState.RUNNING
     return OperationShown(
         operation,
         True,
         level,
-        operation.message,
+        said(operation.message),
         progress=progress_of(operation) if running else None,
         step=words.step_label(str(begun[-1].get("name", ""))) if begun else "",
         not_cancelled=why_not_cancel(operation, now),

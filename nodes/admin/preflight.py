@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Operation
 from nodes.models.operation import JOB_KINDS, OPEN_STATES
+from nodes.sentences import said
 from replication.core.checks import Outcome
 from replication.stores.wishes import NewNode, QueueUnavailable, finish_operation
 
@@ -112,14 +113,14 @@ def _read(ended: _Ended) -> Verdict:
     result = ended.result
     checks = tuple(result.get("checks", ()))
     failed = [one for one in checks if one["outcome"] == Outcome.ERROR]
-    errors = tuple((str(e.get("field", "")), str(e["text"])) for e in result.get("errors", ()))
-    errors += tuple((one["field"], one["says"]) for one in failed)
+    errors = tuple((str(e.get("field", "")), said(str(e["text"]))) for e in result.get("errors", ()))
+    errors += tuple((one["field"], said(one["says"])) for one in failed)
     if not errors and ended.state != OperationState.SUCCEEDED:
-        summary = str(result.get("summary", "")) or _("no reason was given")
+        summary = said(str(result.get("summary", ""))) or _("no reason was given")
         errors = (("", _("The check of the host failed: %(summary)s. Nothing was saved.") % {"summary": summary}),)
     return Verdict(
         errors=errors,
-        warnings=tuple(one["says"] for one in checks if one["outcome"] == Outcome.WARNING),
+        warnings=tuple(said(one["says"]) for one in checks if one["outcome"] == Outcome.WARNING),
         agent_id=str(result.get("agent_id", "")),
         checks=checks,
     )

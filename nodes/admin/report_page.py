@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 
 from nodes.models import Operation
 from nodes.models.operation import OPEN_STATES
@@ -53,11 +54,12 @@ def report(screen: admin.ModelAdmin, request: HttpRequest, pk: str) -> HttpRespo
 
 
 def report_json(screen: admin.ModelAdmin, request: HttpRequest, pk: str) -> HttpResponse:
-    found = _found(screen, request, pk)
-    if isinstance(found, HttpResponse):
-        return found
-    operation, told = found
-    text = json.dumps(as_json(told), indent=2, ensure_ascii=False)
+    with override("en"):  # for machines, and for whoever it is sent to
+        found = _found(screen, request, pk)
+        if isinstance(found, HttpResponse):
+            return found
+        operation, told = found
+        text = json.dumps(as_json(told), indent=2, ensure_ascii=False)
     response = HttpResponse(text, content_type="application/json")
     response["Content-Disposition"] = f'attachment; filename="{operation.kind}-{operation.pk}.json"'
     return response

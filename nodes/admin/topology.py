@@ -12,8 +12,7 @@ from typing import Any, Final
 from django.db.models import Count, Max, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as lazy
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from nodes.models import ServiceWorker, Vault
 from replication.core import limits
@@ -56,15 +55,15 @@ URGENCY: Final = {"bad": 0, "warn": 1, "off": 2, "ok2": 3, "ok": 3}
 
 
 WORDS: Final = {
-    NodeStatus.WAITING: lazy("streams"),
-    NodeStatus.CATCHING_UP: lazy("catching up"),
-    NodeStatus.CONNECTING: lazy("connecting"),
-    NodeStatus.RESYNCHRONIZING: lazy("re-synchronizing"),
-    NodeStatus.NOT_FOLLOWING: lazy("not following"),
-    NodeStatus.INACTIVE: lazy("inactive"),
-    NodeStatus.UNKNOWN: lazy("unknown"),
+    NodeStatus.WAITING: gettext_lazy("streams"),
+    NodeStatus.CATCHING_UP: gettext_lazy("catching up"),
+    NodeStatus.CONNECTING: gettext_lazy("connecting"),
+    NodeStatus.RESYNCHRONIZING: gettext_lazy("re-synchronizing"),
+    NodeStatus.NOT_FOLLOWING: gettext_lazy("not following"),
+    NodeStatus.INACTIVE: gettext_lazy("inactive"),
+    NodeStatus.UNKNOWN: gettext_lazy("unknown"),
 }
-BROKEN: Final = lazy("broken")
+BROKEN: Final = gettext_lazy("broken")
 
 
 def _link_words(status: NodeStatus) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from nodes.choices import STATUS_LEVELS, status_label
 from nodes.models import Vault, VaultNode
+from nodes.sentences import said
 from replication.core.roles import NodeStatus, SystemRole
 
 from .watch import Watch
@@ -70,7 +71,7 @@ def rows_of(vault: Vault, nodes: list[VaultNode], watch: Watch) -> list[Row]:
                 level=STATUS_LEVELS[shown],
                 is_primary=vault.primary_id == node.pk,
                 known=known,
-                detail=node.status_detail if shown is NodeStatus.DIVERGED else "",
+                detail=said(node.status_detail) if shown is NodeStatus.DIVERGED else "",
                 last_seen=""
                 if known or status is NodeStatus.UNKNOWN
                 else str(status_label(status, node.status_detail)),

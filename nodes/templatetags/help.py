@@ -6,8 +6,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as lazy
-from django.utils.translation import override
+from django.utils.translation import gettext_lazy, override
 
 from nodes.help import help_url, node_status_heading, status_url
 from replication.core.roles import NodeStatus
@@ -16,11 +15,17 @@ register = template.Library()
 
 STATUSES = frozenset(NodeStatus)
 VAULT_WORDS = (
-    lazy("Lossless"), lazy("Solo"), lazy("Failing over"), lazy("Switching over"), lazy("Asking the agents"),
-    lazy("Unknown"), lazy("Not watched"), lazy("No primary yet"),
+    gettext_lazy("Lossless"), gettext_lazy("Solo"), gettext_lazy("Failing over"), gettext_lazy("Switching over"), gettext_lazy("Asking the agents"),
+    gettext_lazy("Unknown"), gettext_lazy("Not watched"), gettext_lazy("No primary yet"),
 )  # fmt: skip
 """What the safety panel may say."""
-SERVICE_WORDS = (lazy("Started"), lazy("Triggered"), lazy("Stopping"), lazy("Stopped"), lazy("No worker"))
+SERVICE_WORDS = (
+    gettext_lazy("Started"),
+    gettext_lazy("Triggered"),
+    gettext_lazy("Stopping"),
+    gettext_lazy("Stopped"),
+    gettext_lazy("No worker"),
+)
 """What the light of a service may say."""
 
 

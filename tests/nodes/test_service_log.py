@@ -28,7 +28,7 @@ def line(text: str, *, minute: int = 0, level: int = 20, host: str = "one", serv
 
 def texts(client: Client, address: str, **asked: Any) -> list[str]:
     html = client.get(address, asked).content.decode()
-    return re.findall(r'<span class="text">(.*?)</span></li>', html, re.S)
+    return re.findall(r'<span class="text" lang="en">(.*?)</span></li>', html, re.S)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_pages_stay_the_same_while_new_lines_come(plain: Client, log: str) -> No
     def page(address: str) -> tuple[list[str], dict[str, str]]:
         html = plain.get(address).content.decode()
         links = {name: url.replace("&amp;", "&") for url, name in re.findall(r'href="([^"]*)">(Older|Newer)<', html)}
-        return re.findall(r'<span class="text">(.*?)</span></li>', html), links
+        return re.findall(r'<span class="text" lang="en">(.*?)</span></li>', html), links
 
     first, links = page(log + "?q=line")
     assert (first[0], first[-1], set(links)) == ("line 249.", "line 150.", {"Older"})
@@ -120,7 +120,7 @@ def test_the_newest_page_follows_and_says_204_while_nothing_new_is_there(
     line("began again", minute=9)
     answer = admin.get(log, {"q": "began", "v": before})
     assert answer.status_code == 200
-    assert re.findall(r'<span class="text">(.*?)</span></li>', answer.content.decode()) == ["began again", "began"]
+    assert re.findall(r'<span class="text" lang="en">(.*?)</span></li>', answer.content.decode()) == ["began again", "began"]
     assert 'hx-get="' + log + '?q=began"' in answer.content.decode()
 
 
@@ -164,7 +164,7 @@ def test_what_was_logged_is_text(plain: Client, admin: Client, log: str) -> None
 def test_a_very_long_line_is_folded_and_unfolded_when_it_was_looked_for(plain: Client, log: str) -> None:
     line("begins " + "x" * 400 + " the end")
     html = plain.get(log).content.decode()
-    assert re.search(r'<details class="keep long"><summary id="line-\d+"><span class="short">begins x{233}…', html)
+    assert re.search(r'<details class="keep long"><summary id="line-\d+"><span class="short" lang="en">begins x{233}…', html)
     assert "the end</span></details>" in html
     assert '<details class="keep long" open>' in plain.get(log, {"q": "the end"}).content.decode()
 
