@@ -30,7 +30,10 @@ WRITERS = (
 DOMAINS = ("django", "djangojs", "sentences")
 LEAST_WORDS = 3
 """A text with fewer is a name, a format or a key, unless it stands where something is said."""
-SHORT = frozenset({"nothing", "never", "already killed", "no answer yet", "by DHCP", "until resumed"})
+SHORT = frozenset(
+    {"nothing", "never", "already killed", "no answer yet", "by DHCP", "until resumed"}
+    | {"failover", "switchover", "ahead of", "behind", "closed", "lossless", "solo"}
+)
 SAYING = frozenset({"text", "says", "message", "summary", "what", "label"})
 """Names of variables and arguments that hold sentences."""
 RECORDING = frozenset({"record", "_record", "_event", "_note", "_set_service"})
@@ -233,6 +236,13 @@ def merge(language: str, place: Path = LOCALE) -> None:
         )  # fmt: skip
         if done.returncode:
             sys.exit(f"script/translations: makemessages failed: {done.stderr.strip()}")
+        _forget_the_date(directory / f"{domain}.po")
+
+
+def _forget_the_date(file: Path) -> None:
+    """It would make every run a change."""
+    text = re.sub(r'"(POT-Creation-Date|Report-Msgid-Bugs-To):[^"]*"\n', "", file.read_text(), count=2)
+    file.write_text(text)
 
 
 def compile_all(place: Path = LOCALE) -> None:
