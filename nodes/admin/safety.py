@@ -153,13 +153,15 @@ def _changing(seen: _Seen, keys: Any) -> Safety:
 
 def _lossless(seen: _Seen) -> tuple[str, str, tuple[str, ...], str]:
     """Level, word, reasons, advice."""
-    row, reason = seen.row, said(seen.vault.reason)
+    row, reason, known = seen.row, said(seen.vault.reason), seen.if_lost
     for id in (row.primary, row.promotable):
         if not seen.fresh(id) or seen.status(id) in (NodeStatus.UNREACHABLE, NodeStatus.UNKNOWN):
             why = _("%(name)s has not answered within %(limit)s, so nobody knows how it is")
             values = {"name": seen.name(id), "limit": seconds(seen.silence.total_seconds())}
-            return "warn", _("Unknown"), (why % values, reason), _("Look at its host and network; see its row below.")
-    known = seen.if_lost
+            advice = _("Look at its host and network; see its row below.")
+            if known is not None and "C05" in (known.died.rule, known.silent.rule):
+                advice += " " + _("Resume automatic failover as soon as the work is done.")
+            return "warn", _("Unknown"), (why % values, reason), advice
     if known is None:
         why = _("the service has not worked out yet what losing the Master would lead to")
         return "warn", _("Unknown"), (why, reason), _("Wait a few seconds.")

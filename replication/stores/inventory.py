@@ -32,7 +32,7 @@ from .topology import led, topology_of
 
 log = logging.getLogger(__name__)
 FAILOVERS_EVERY: Final = timedelta(minutes=1)
-"""How often the durations of the last failovers are read; they only say how long the next one would take."""
+"""How often the durations of the last failovers are read when no epoch has moved; they only say how long the next one would take."""
 
 
 def node_view(node: VaultNode) -> NodeView:
@@ -150,6 +150,7 @@ class InventoryStore:
         self._last = Snapshot()
         self._failovers: dict[str, tuple[float, ...]] = {}
         self._look_at_failovers = 0.0
+        self._epochs: dict[str, int] = {}
 
     async def load(self) -> Snapshot:
         """The inventory now; the last one that could be read while the metadata database does not answer."""
@@ -166,9 +167,9 @@ class InventoryStore:
         snapshot = load_snapshot()
         for config in snapshot.vaults:
             self._marks.reach(config.topology.vault, config.topology.epoch)
-        now = time.monotonic()
-        if now >= self._look_at_failovers:
-            self._look_at_failovers = now + FAILOVERS_EVERY.total_seconds()
+        now, epochs = time.monotonic(), {v.topology.vault: v.topology.epoch for v in snapshot.vaults}
+        if now >= self._look_at_failovers or epochs != self._epochs:
+            self._look_at_failovers, self._epochs = now + FAILOVERS_EVERY.total_seconds(), epochs
             self._failovers = failover_seconds()
         measured = (replace(v, failovers=self._failovers.get(v.topology.vault, ())) for v in snapshot.vaults)
         return replace(snapshot, vaults=tuple(measured))

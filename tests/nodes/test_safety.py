@@ -226,6 +226,16 @@ class TestNobodyWouldBePromoted:
         assert "Nothing acknowledged is lost as long as one of the two disks is intact." in text
         assert "Resume automatic failover as soon as the work is done." in text
 
+    def test_a_master_lost_during_a_pause_is_put_in_order_or_given_free(
+        self, admin: Client, pair: Pair, lead: Callable[..., None]
+    ) -> None:
+        lead(answers=FRESH)
+        foreseen(pair, **nobody("C05", "automatic failover is paused until 18:00, by admin: new switches"))
+        VaultNode.objects.filter(pk=A).update(status=NodeStatus.UNREACHABLE)
+        level, text = panel(admin)
+        assert level == "warn"
+        assert "What to do Look at its host and network; see its row below. Resume automatic failover" in text
+
     def test_a_hold_concerns_silence_only(self, admin: Client, pair: Pair, lead: Callable[..., None]) -> None:
         lead(answers=FRESH)
         foreseen(pair, silent=Loss(rule="C70", says="another one is held back for a while"))

@@ -192,6 +192,18 @@ def test_the_durations_of_the_last_failovers_go_with_the_inventory(vault: Vault,
     assert config.failovers == expected
 
 
+def test_a_failover_counts_as_soon_as_the_epoch_has_moved_on(vault: Vault, store: InventoryStore) -> None:
+    def durations() -> tuple[float, ...]:
+        return next(c.failovers for c in asyncio.run(store.load()).vaults if c.topology.vault == vault.pk)
+
+    assert durations() == ()
+    done = {"steps_ms": {"open b.example": 70.0}}
+    Operation.objects.create(kind="failover", state="succeeded", vault=vault, finished_at=timezone.now(), result=done)
+    assert durations() == (), "read once a minute"
+    Vault.objects.filter(pk=vault.pk).update(epoch=vault.epoch + 1)
+    assert durations() == (0.07,)
+
+
 def test_start_and_stop_are_noted_with_an_event_each(store: InventoryStore) -> None:
     for started in (True, True, False):
         asyncio.run(store.note_service(started=started, pass_done=False))
