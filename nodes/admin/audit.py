@@ -6,16 +6,19 @@ from auditlog.models import LogEntry
 from django.contrib import admin
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from . import audit_export
 from .audit_entry import kind_of, shown
-from .audit_filter import page_of, read_filter
+from .audit_export import AUDIT
+from .audit_filter import ORDER, READERS, read_filter
+from .export import KINDS
+from .filtering import for_input, short_address
+from .paging import addresses, page_of
 
 PAGE: Final = 50
 """Entries on a page."""
@@ -45,12 +48,16 @@ class AuditLog(admin.ModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         self._need(request)
+        if (short := short_address(request, READERS)) is not None:
+            return short
         chosen = read_filter(request.GET)
-        asked = {name: request.GET.get(name, "") for name in ("before", "after")}
-        page = page_of(_entries().filter(chosen.where), asked["before"], asked["after"], PAGE)
+        before, after = (ORDER.read(request.GET.get(name, "")) for name in ("before", "after"))
+        page = page_of(_entries().filter(chosen.where), ORDER, before, after, PAGE)
         return self._page(
-            request, "nodes/audit.html", title=_("Audit log"), chosen=chosen, page=page,
-            rows=[shown(entry) for entry in page.entries], kinds=_kinds(),
+            request, "nodes/audit.html", title=_("Audit log"), chosen=chosen, values=chosen.values, here=request.path, first=page.first,
+            rows=[shown(entry) for entry in page.rows], kinds=_kinds(),
+            since=for_input(chosen.values.get("from", "")), until=for_input(chosen.values.get("to", ""), end=True),
+            **addresses(request.path, chosen.query, page),
         )  # fmt: skip
 
     def entry(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -60,11 +67,11 @@ class AuditLog(admin.ModelAdmin):
             request, "nodes/audit_entry.html", title=row.what, row=row, back=reverse("admin:auditlog_logentry_changelist")
         )  # fmt: skip
 
-    def export(self, request: HttpRequest, kind: str) -> HttpResponse:
+    def export(self, request: HttpRequest, kind: str) -> HttpResponseBase:
         self._need(request)
-        if kind not in audit_export.KINDS:
+        if kind not in KINDS:
             raise Http404("the audit log is exported as csv or json")
-        return audit_export.export(kind, _entries(), read_filter(request.GET), timezone.now())
+        return AUDIT.answer(kind, _entries(), read_filter(request.GET), timezone.now())
 
     def _need(self, request: HttpRequest) -> None:
         if not request.user.has_perm("auditlog.view_logentry"):

@@ -16,7 +16,7 @@ from nodes.models import Event, Operation
 from nodes.sentences import said
 from replication.core import diagnosis, plan, switchover
 
-from .event_filter import Cursor
+from .event_filter import ORDER
 from .event_nodes import NodeSeen, is_number, link_word, list_of, ms_text, node_seen, object_of
 
 KNOWN: Final = frozenset({"seen", "why", "steps_ms", "operation", "traceback"})
@@ -102,11 +102,8 @@ def neighbours(event: Event) -> tuple[Event | None, Event | None]:
     """The events before and after it of the same operation."""
     if not event.operation:
         return None, None
-    same, here = Event.objects.filter(operation=event.operation).defer("evidence"), Cursor(event.at, event.pk)
-    return (
-        same.filter(here.older).order_by("-at", "-pk").first(),
-        same.filter(here.newer).order_by("at", "pk").first(),
-    )
+    same, here = Event.objects.filter(operation=event.operation).defer("evidence"), ORDER.place(event)
+    return ORDER.sort(same.filter(here.older)).first(), ORDER.upwards(same.filter(here.newer)).first()
 
 
 def operation_url(operation: str) -> str:

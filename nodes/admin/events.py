@@ -8,11 +8,10 @@ from typing import Any, Final
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 
 from nodes.choices import EventLevel
 from nodes.models import Event, Vault, VaultNode
@@ -20,9 +19,11 @@ from nodes.sentences import said
 from replication.core import diagnosis, plan
 
 from .event_export import export
-from .event_filter import NAMES, PEOPLE, PROBLEMS, SERVICE, Cursor, for_input, page_of, read_filter
+from .event_filter import ORDER, PEOPLE, PROBLEMS, READERS, SERVICE, read_filter
 from .event_page import event_shown, neighbours, operation_url, rule_says
+from .filtering import for_input, short_address
 from .live import FixedRows, Snapshot
+from .paging import addresses, page_of
 
 PAGE: Final = 50
 NODES_OFFERED: Final = 200
@@ -85,13 +86,8 @@ class EventAdmin(FixedRows):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if (refused := self._allow(request)) is not None:
             return refused
-        if not request.GET.get("v") and any(name in request.GET and not request.GET[name].strip() for name in NAMES):
-            # A form without JavaScript sends its empty fields too: the address to pass on is the short one.
-            kept = request.GET.copy()
-            for name in NAMES:
-                if not kept.get(name, "").strip():
-                    kept.pop(name, None)
-            return HttpResponseRedirect(f"{request.path}?{kept.urlencode()}" if kept else request.path)
+        if (short := short_address(request, READERS)) is not None:
+            return short
         return super().changelist_view(request, extra_context)
 
     def snapshot(self, request: HttpRequest) -> Snapshot:
@@ -101,25 +97,21 @@ class EventAdmin(FixedRows):
 
     def fill(self, request: HttpRequest, snapshot: Snapshot) -> dict[str, Any]:
         chosen = read_filter(request.GET)
-        # What is no place in the list (anymore) leads to its beginning.
-        before, after = (Cursor.read(request.GET.get(name, "")) for name in ("before", "after"))
-        events = Event.objects.filter(chosen.where).defer("evidence")
-        page = page_of(events, before, after, PAGE)
+        before, after = (ORDER.read(request.GET.get(name, "")) for name in ("before", "after"))
+        page = page_of(Event.objects.filter(chosen.where).defer("evidence"), ORDER, before, after, PAGE)
         vaults = dict(Vault.objects.order_by("name").values_list("pk", "name"))
         here = reverse("admin:nodes_event_changelist")
-        query = f"{chosen.query}&" if chosen.query else ""
         return {
-            "rows": [_row(event, vaults) for event in page.events],
+            "rows": [_row(event, vaults) for event in page.rows],
             "chosen": chosen,
             "values": chosen.values,
             "vaults": vaults,
             "first": page.first,
-            "is_live": page.first and chosen.open_ended,
-            "newest_url": f"{here}?{chosen.query}" if chosen.query else here,
-            "newer_url": f"{here}?{query}after={page.newer}" if page.newer else "",
-            "older_url": f"{here}?{query}before={page.older}" if page.older else "",
+            # Without an end, what happens now may be part of it.
+            "is_live": page.first and "to" not in chosen.values,
             "here": here,
             "options": self._options(request, chosen.values),
+            **addresses(here, chosen.query, page),
         }
 
     @staticmethod
@@ -135,8 +127,8 @@ class EventAdmin(FixedRows):
             "rules": rules,
             "people": PEOPLE,
             "service": SERVICE,
-            "from": for_input(values.get("from", "")),
-            "to": for_input(values.get("to", ""), end=True),
+            "since": for_input(values.get("from", "")),
+            "until": for_input(values.get("to", ""), end=True),
         }
 
     # --- one event
@@ -172,4 +164,4 @@ class EventAdmin(FixedRows):
 
     def _export(self, request: HttpRequest, kind: str) -> Any:
         refused = self._allow(request)
-        return refused if refused is not None else export(kind, read_filter(request.GET), timezone.now())
+        return refused if refused is not None else export(kind, read_filter(request.GET))

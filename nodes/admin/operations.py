@@ -19,10 +19,12 @@ from nodes.models.operation import OPEN_STATES
 from replication.stores.cancelling import Cancelled, is_forsaken, request_cancel, why_not_cancel
 
 from . import dialogs
+from .filtering import short_address
 from .live import FixedRows, Snapshot
-from .operation_filter import STATES, Cursor, page_of, read_filter
+from .operation_filter import ORDER, PAGE, READERS, STATES, read_filter
 from .operation_page import OperationPage
 from .operation_shown import operation_shown, title_of
+from .paging import addresses, page_of
 from .report_page import report, report_json
 
 
@@ -48,6 +50,10 @@ class OperationAdmin(FixedRows):
 
     # --- the list
 
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        short = short_address(request, READERS)
+        return super().changelist_view(request, extra_context) if short is None else short
+
     def snapshot(self, request: HttpRequest) -> Snapshot:
         now = timezone.now()
         newest = Operation.objects.aggregate(at=Max("changed_at"))["at"]
@@ -58,20 +64,18 @@ class OperationAdmin(FixedRows):
 
     def fill(self, request: HttpRequest, snapshot: Snapshot) -> dict[str, Any]:
         now, chosen = timezone.now(), read_filter(request.GET)
-        before = Cursor.read(request.GET.get("before", ""))
+        before, after = (ORDER.read(request.GET.get(name, "")) for name in ("before", "after"))
         rows = Operation.objects.filter(chosen.where).select_related("node", "requested_by")
-        page = page_of(rows, before)
+        page = page_of(rows, ORDER, before, after, PAGE)
         here = reverse("admin:nodes_operation_changelist")
-        query = f"{chosen.query}&" if chosen.query else ""
-        first = f"{here}?{chosen.query}" if chosen.query else here
         return {
             "rows": [operation_shown(operation, now) for operation in page.rows],
+            "chosen": chosen,
             "values": chosen.values,
             "here": here,
-            "first_url": first,
-            "is_first": before is None,
-            "older_url": f"{here}?{query}before={page.older}" if page.older else "",
-            "poll_url": f"{here}?{query}before={before}" if before is not None else first,
+            "first": page.first,
+            "is_live": page.first,
+            **addresses(here, chosen.query, page),
             "kinds": OperationKind.choices,
             "states": STATES,
             "nodes": list(VaultNode.objects.present().order_by("hostname").values_list("pk", "hostname")),

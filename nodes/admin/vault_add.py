@@ -17,7 +17,7 @@ from .checklist import Checklist, nothing_asked
 from .vault_popup import VaultPopups
 
 WHILE_TYPING = "typing"
-"""The name of a field that only static/nodes/preflight.js sends: nobody has pressed anything."""
+"""The name of a field that only static/nodes/vault.js sends: nobody has pressed anything."""
 
 
 class AddNode(VaultPopups):

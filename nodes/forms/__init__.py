@@ -4,12 +4,10 @@ from .add_node import AddNodeForm
 from .addresses import clean_address, clean_hostname
 from .node import LeaveForm, PauseForm, PolicyForm, SwitchoverForm, UpdateNodeForm
 from .service import ServiceSettingForm
-from .service_log import LogFilterForm
 
 __all__ = [
     "AddNodeForm",
     "LeaveForm",
-    "LogFilterForm",
     "PauseForm",
     "PolicyForm",
     "ServiceSettingForm",

@@ -30,7 +30,7 @@
     const status = event.detail.xhr ? event.detail.xhr.status : 0;
     if (status >= 200 && status < 300) heard = Date.now();
     markStale();
-    // The list itself may no longer be seen: the page says why. A popup says so itself (errors.js).
+    // The list itself may no longer be seen: the page says why. A popup says so itself (below).
     if (status === 403 && event.detail.elt === live()) location.reload();
   });
   function markStale() {
@@ -169,4 +169,130 @@
   localTimes(document);
   readAges();
   showClosers(document);
+})();
+
+// "3 s ago" as a moment.
+(() => {
+  // The age comes with every answer, so the moment needs no new list
+  const language = document.documentElement.lang || undefined;
+  const moments = new Map();
+  function writeMoments() {
+    for (const time of document.querySelectorAll("time[data-at-age]")) {
+      const at = moments.get(time.dataset.atAge);
+      if (at === undefined) continue;
+      const moment = new Date(at);
+      const today = moment.toDateString() === new Date().toDateString();
+      time.textContent = today ? moment.toLocaleTimeString(language) : moment.toLocaleString(language);
+      time.dateTime = moment.toISOString();
+      time.title = `${moment.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+    }
+  }
+  function learn(key, seconds) {
+    if (seconds === null) return;
+    const at = Date.now() - seconds * 1000;
+    // The answer's way here is not always equally long: the same moment does not jump about.
+    if (!moments.has(key) || Math.abs(at - moments.get(key)) > 1000) moments.set(key, at);
+  }
+  document.body.addEventListener("ages", (event) => {
+    for (const [key, seconds] of Object.entries(event.detail.value || event.detail)) learn(key, seconds);
+    writeMoments();
+  });
+  document.body.addEventListener("htmx:afterSwap", writeMoments);
+  for (const span of document.querySelectorAll(".age[data-age-key]"))
+    if (span.dataset.age) learn(span.dataset.ageKey, Number(span.dataset.age));
+  writeMoments();
+})();
+
+// Action menus: they open upwards where there is no room below, and the arrow keys walk through them. Escape and a click
+// outside are above. Without this file they still open, close and can be walked with Tab.
+(() => {
+  const OPEN = "details.menu[open]";
+
+  function place(menu) {
+    const list = menu.querySelector("ul");
+    if (!list) return;
+    menu.classList.remove("up");
+    const button = menu.getBoundingClientRect();
+    const needed = list.offsetHeight + 12;
+    const below = document.documentElement.clientHeight - button.bottom;
+    menu.classList.toggle("up", below < needed && button.top >= needed);
+  }
+
+  // "toggle" does not bubble: it is caught on its way down. It also tells of menus that a new list opens again.
+  document.addEventListener("toggle", (event) => {
+    const menu = event.target;
+    if (menu instanceof HTMLElement && menu.matches(OPEN)) place(menu);
+  }, true);
+
+  document.addEventListener("keydown", (event) => {
+    const menu = event.target instanceof Element ? event.target.closest("details.menu") : null;
+    if (!menu || !["ArrowDown", "ArrowUp", "Home", "End"].includes(event.key)) return;
+    event.preventDefault();
+    menu.open = true;
+    const links = [...menu.querySelectorAll("ul a[href]")];
+    if (!links.length) return;
+    const at = links.indexOf(document.activeElement);
+    const to = { ArrowDown: at + 1, ArrowUp: at < 0 ? links.length - 1 : at - 1, Home: 0, End: links.length - 1 }[event.key];
+    links[(to + links.length) % links.length].focus();
+  });
+})();
+
+// What htmx asked for and did not get: one sentence, in the popup when one is open, else as a notice. Polls are silent: a list
+// that is old says so itself.
+(() => {
+  const _ = window.gettext || ((text) => text);
+  const BY_HAND = new Set(["click", "submit", "change", "keyup"]);
+
+  function byHand(event) {
+    const config = event.detail.requestConfig;
+    return Boolean(config && config.triggeringEvent && BY_HAND.has(config.triggeringEvent.type));
+  }
+
+  function sentence(xhr) {
+    const type = xhr.getResponseHeader("Content-Type") || "";
+    const text = type.startsWith("text/plain") ? xhr.responseText.trim() : "";
+    // Something between us and the console may answer with a page of its own.
+    return text || _("The console could not do this.") + ` (${xhr.status})`;
+  }
+
+  function show(text) {
+    const popup = document.querySelector("dialog[open] #dialog-body");
+    const old = popup ? popup.querySelector("[data-problem]") : [...document.querySelectorAll("#notices [data-problem]")].find((each) => each.firstChild.textContent === text);
+    if (old) old.remove();
+    if (popup) {
+      const line = document.createElement("p");
+      line.className = "form-error";
+      line.setAttribute("role", "alert");
+      line.dataset.problem = "";
+      line.textContent = text;
+      const heading = popup.querySelector("#dialog-title");
+      if (heading) heading.after(line);
+      else popup.prepend(line);
+      return;
+    }
+    const notices = document.getElementById("notices");
+    if (!notices) return;
+    const item = document.createElement("li");
+    item.className = "notice error";
+    item.setAttribute("role", "alert");
+    item.dataset.notice = item.dataset.sticky = item.dataset.problem = "";
+    const says = document.createElement("span");
+    says.textContent = text;
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "close";
+    close.dataset.closeNotice = "";
+    close.setAttribute("aria-label", _("Dismiss"));
+    close.textContent = "×";
+    item.append(says, close);
+    notices.append(item);
+  }
+
+  document.body.addEventListener("htmx:responseError", (event) => {
+    if (byHand(event)) show(sentence(event.detail.xhr));
+  });
+  for (const name of ["htmx:sendError", "htmx:timeout"])
+    document.body.addEventListener(name, (event) => {
+      if (byHand(event)) show(_("The console does not answer. If you were changing something, look at the list first: it shows whether that was done."));
+    });
 })();

@@ -97,9 +97,13 @@ class TestList:
     @pytest.mark.parametrize(
         "query", ["kind=nonsense", "state=%00", "node=x", "before=x", "before=20260101T000000.0Z-x"]
     )
-    def test_what_makes_no_sense_is_left_out(self, make: Callable[..., Operation], viewer: Client, query: str) -> None:
+    def test_what_makes_no_sense_is_said_and_left_out(
+        self, make: Callable[..., Operation], viewer: Client, query: str
+    ) -> None:
         operation = make()
         assert shown(viewer, f"{LIST}?{query}") == [operation.pk]
+        said = 'class="form-error" role="alert"' in text_of(viewer, f"{LIST}?{query}")
+        assert said is not ("before" in query or "%00" in query), "a place that is none is the beginning"
 
     def test_pages_do_not_lose_or_repeat_a_row(self, make: Callable[..., Operation], viewer: Client) -> None:
         made = [make() for _ in range(2 * PAGE + 3)]

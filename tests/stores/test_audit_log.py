@@ -8,7 +8,8 @@ from auditlog.models import LogEntry
 from django.contrib.auth.models import Group, User
 from django.utils import timezone
 
-from nodes.admin.audit_filter import page_of, read_filter
+from nodes.admin.audit_filter import ORDER, read_filter
+from nodes.admin.paging import page_of
 from nodes.models import Vault
 from nodes.roles import ROLES
 from replication.stores import audit
@@ -35,8 +36,8 @@ def entries(vault: Vault) -> Callable[..., list[int]]:
     def found(**asked: str) -> list[int]:
         chosen = read_filter(asked)
         assert chosen.problems == ()
-        page = page_of(LogEntry.objects.filter(chosen.where), "", "", 10)
-        return [keys.index(entry.pk) + 1 for entry in page.entries]
+        page = page_of(LogEntry.objects.filter(chosen.where), ORDER, None, None, 10)
+        return [keys.index(entry.pk) + 1 for entry in page.rows]
 
     return found
 
@@ -78,11 +79,11 @@ def test_pages_go_forth_and_back(vault: Vault) -> None:
     for number in range(5):
         audit.record(vault, f"thing {number}", {})
     keys = list(LogEntry.objects.order_by("-pk").values_list("pk", flat=True))
-    first = page_of(LogEntry.objects.all(), "", "", 2)
-    second = page_of(LogEntry.objects.all(), str(first.older), "", 2)
-    assert [entry.pk for entry in (*first.entries, *second.entries)] == keys[:4]
-    back = page_of(LogEntry.objects.all(), "", str(second.newer), 2)
-    assert [entry.pk for entry in back.entries] == keys[:2]
+    first = page_of(LogEntry.objects.all(), ORDER, None, None, 2)
+    second = page_of(LogEntry.objects.all(), ORDER, ORDER.read(str(first.older)), None, 2)
+    assert [entry.pk for entry in (*first.rows, *second.rows)] == keys[:4]
+    back = page_of(LogEntry.objects.all(), ORDER, None, ORDER.read(str(second.newer)), 2)
+    assert [entry.pk for entry in back.rows] == keys[:2]
 
 
 def test_every_role_has_its_permissions(vault: Vault) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from nodes.admin.event_filter import page_of, read_filter
+from nodes.admin.event_filter import ORDER, read_filter
+from nodes.admin.paging import page_of
 from nodes.models import Event
 from replication.core.evidence import evidence_of
 from replication.core.roles import Witness
@@ -62,22 +63,22 @@ def test_pages_of_one_moment_on_this_database() -> None:
     Event.objects.update(at=NOON + timedelta(microseconds=123_456))
     Event.objects.filter(text__endswith="5").update(at=NOON)
     events = Event.objects.filter(read_filter({"level": "error"}).where)
-    wanted, found, page = list(events.order_by("-at", "-pk")), [], page_of(events, None, None, 7)
+    wanted, found, page = list(events.order_by("-at", "-pk")), [], page_of(events, ORDER, None, None, 7)
     while True:
-        found += page.events
+        found += page.rows
         if page.older is None:
             break
-        page = page_of(events, page.older, None, 7)
+        page = page_of(events, ORDER, page.older, None, 7)
     assert found == wanted
     while page.newer is not None:
-        page = page_of(events, None, page.newer, 7)
+        page = page_of(events, ORDER, None, page.newer, 7)
     assert page.first
-    assert page.events == wanted[:7]
+    assert page.rows == wanted[:7]
 
 
 def test_a_page_is_read_along_an_index_on_this_database() -> None:
     Event.objects.bulk_create(Event(text=f"event {n}") for n in range(300))
-    page = page_of(Event.objects.all(), None, None, 20)
+    page = page_of(Event.objects.all(), ORDER, None, None, 20)
     assert page.older is not None
     how = Event.objects.filter(page.older.older).order_by("-at", "-pk")[:20].explain()
     if connection.vendor == "sqlite":

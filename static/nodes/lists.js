@@ -1,9 +1,10 @@
-// The Events screens: times of the filter in the reader's own zone, a short address, and copying a permalink.
+// Lists and what they lead to: the times of a filter in the reader's own zone, a short address, copying a permalink, printing.
+// All of it works without this file.
 "use strict";
 (() => {
   const _ = window.gettext || ((text) => text);
   const two = (number) => String(number).padStart(2, "0");
-  const form = document.getElementById("event-filter");
+  const form = document.querySelector("form.list-filter");
 
   // The server writes UTC; the address keeps UTC too, so that it means the same to whoever it is sent to.
   function local(at) {
@@ -14,7 +15,10 @@
     for (const input of form.querySelectorAll("input[data-utc]")) {
       if (input.dataset.utc) input.value = local(new Date(`${input.dataset.utc}Z`));
     }
-    for (const zone of form.querySelectorAll("[data-zone]")) zone.textContent = _("(your time)");
+    for (const zone of form.querySelectorAll("[data-zone]")) {
+      zone.textContent = _("(your time)");
+      zone.title = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    }
     form.addEventListener("formdata", (event) => {
       for (const [name, value] of [...event.formData.entries()]) {
         const field = form.elements[name];
@@ -41,5 +45,10 @@
       button.textContent = button.dataset.copied;
       setTimeout(() => { button.textContent = word; }, 2000);
     });
+  }
+
+  for (const button of document.querySelectorAll("[data-print]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => window.print());
   }
 })();

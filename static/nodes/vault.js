@@ -1,5 +1,13 @@
-// + Add Node: ask the host by itself once the fields say which one. Save and Check work without this file too.
+// The Vault screen.
 "use strict";
+
+// The lag chart keeps itself up to date: every 10 s, not on hidden tabs. Without this file it is a link to a page of its own.
+setInterval(() => {
+  const chart = document.getElementById("lag");
+  if (chart && window.htmx && !document.hidden) htmx.trigger(chart, "lag");
+}, 10000);
+
+// + Add Node: ask the host by itself once the fields say which one. Save and Check work without this file too.
 (() => {
   const PORT_MAX = 65535;
   let typed = 0; // what the list tells is about the state with this number
