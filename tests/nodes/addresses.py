@@ -41,8 +41,6 @@ DOORS: dict[str, Door] = {
     "readyz": Door(PUBLIC, 503, 503),
     "language": Door(PUBLIC, 405, 302),
     "language-words": Door(PUBLIC, 200, 405, arguments={"language": "de", "version": language.version_of("de")}),
-    "language": Door(PUBLIC, 405, 302),
-    "language-words": Door(PUBLIC, 404, 405, arguments={"language": "de", "version": "some-version"}),
     "admin:login": Door(PUBLIC, 302, 200, but={"anonymous": 200}),
     "admin:index": Door(STAFF, 302, but={"no role": 200}),
     "admin:logout": Door(STAFF, 405, 200),

@@ -268,4 +268,8 @@ def test_what_others_wrote_is_text_on_every_page(
         "admin:auth_user_changelist",
         "admin:auth_group_changelist",
         "admin:nodes_vaultnode_delete",
+        "admin:nodes_vaultnode_change",
+        "admin:nodes_vaultnode_resynchronize",
+        "admin:nodes_vaultnode_switchover",
+        "admin:nodes_appservice_setting",
     }
