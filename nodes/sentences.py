@@ -9,6 +9,7 @@ recognised, a server's own words for instance, stays as it is.
 import gettext
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 from django.conf import settings
@@ -16,7 +17,7 @@ from django.utils.translation import get_language, override, to_locale
 
 DOMAIN = "sentences"
 GAP = re.compile(r"%\((\w+)\)s")
-DEPTH = 4
+DEPTH = 6
 """A sentence may stand in the gap of another one, and so on."""
 LONGEST = 4000
 """Characters. What is longer is no sentence of ours, and not searched for any."""
@@ -44,41 +45,80 @@ def pattern(template: str) -> re.Pattern[str]:
     return re.compile("".join(parts), re.DOTALL)
 
 
+@dataclass(frozen=True)
+class _Template:
+    """A sentence with gaps, or a piece of one."""
+
+    pieces: tuple[str, ...]
+    """What must occur, the longest first: most texts lack it, and need no pattern."""
+    shape: re.Pattern[str]
+    translation: str
+    begins: str
+
+
+@dataclass(frozen=True)
+class _Sentences:
+    whole: Mapping[str, str]
+    """Without gaps."""
+    gapped: tuple[_Template, ...] = ()
+    heads: tuple[tuple[str, str], ...] = ()
+    """Beginnings that something is put behind: "no fallback is proven: ", and how they are said."""
+    tails: tuple[_Template, ...] = ()
+    """What is put behind a sentence: "; nobody is promoted: %(says)s"."""
+
+
 @lru_cache
-def _catalogue(language: str) -> tuple[dict[str, str], list[tuple[tuple[str, ...], re.Pattern[str], str]]]:
-    """Sentences without gaps, and those with gaps: the pieces that must occur, the pattern, the translation."""
+def _catalogue(language: str) -> _Sentences:
     try:
         found = gettext.translation(DOMAIN, settings.BASE_DIR / "locale", [to_locale(language)], _Catalogue)
     except OSError:
-        return {}, []
+        return _Sentences({})
     assert isinstance(found, _Catalogue)
-    whole = {msgid: text for msgid, text in found.sentences.items() if not GAP.search(msgid)}
-    gapped = [(msgid, text) for msgid, text in found.sentences.items() if GAP.search(msgid)]
+    said = found.sentences
     # The one that says most is the one that was meant.
-    gapped.sort(key=lambda pair: len(GAP.sub("", pair[0])), reverse=True)
-    return whole, [(_pieces(msgid), pattern(msgid), text) for msgid, text in gapped]
+    ordered = sorted((m for m in said if GAP.search(m)), key=lambda msgid: len(GAP.sub("", msgid)), reverse=True)
+    gapped = tuple(_Template(_pieces(m), pattern(m), said[m], GAP.split(m, 1)[0]) for m in ordered)
+    return _Sentences(
+        {msgid: text for msgid, text in said.items() if not GAP.search(msgid)},
+        gapped,
+        tuple((msgid, text) for msgid, text in said.items() if msgid.endswith(": ") and not GAP.search(msgid)),
+        tuple(template for template in gapped if template.begins.startswith(("; ", ", "))),
+    )
 
 
 def _pieces(template: str) -> tuple[str, ...]:
-    """The longest first: most texts lack it, and need no pattern."""
     return tuple(sorted(filter(None, GAP.sub("\0", template).split("\0")), key=len, reverse=True))
 
 
 @lru_cache(maxsize=4096)
 def _in(language: str, text: str, depth: int = DEPTH) -> str:
-    whole, gapped = _catalogue(language)
-    if text in whole:
-        return whole[text]
+    known = _catalogue(language)
+    if text in known.whole:
+        return known.whole[text]
     if not depth or len(text) > LONGEST:
         return text
-    for pieces, shape, translation in gapped:
-        if all(piece in text for piece in pieces) and (found := shape.fullmatch(text)):
-            return translation % {name: _in(language, said, depth - 1) for name, said in found.groupdict().items()}
+    for template in known.gapped:
+        if (made := _filled(language, template, text, depth - 1)) is not None:
+            return made
     return _in_parts(language, text, depth - 1)
+
+
+def _filled(language: str, template: _Template, text: str, depth: int) -> str | None:
+    """The translation with the gaps of this text; None when the text is another one."""
+    if not all(piece in text for piece in template.pieces) or not (found := template.shape.fullmatch(text)):
+        return None
+    return template.translation % {name: _in(language, said, depth) for name, said in found.groupdict().items()}
 
 
 def _in_parts(language: str, text: str, depth: int) -> str:
     """Sentences that were put together: a list, several after each other, or one with somebody's own words behind it."""
+    for head, translation in _catalogue(language).heads:
+        if text.startswith(head):
+            return translation + _in(language, text.removeprefix(head), depth)
+    for tail in _catalogue(language).tails:
+        first, begins, rest = text.partition(tail.begins)
+        if first and begins and (made := _filled(language, tail, begins + rest, depth)) is not None:
+            return _in(language, first, depth) + made
     for between in ("; ", ", ", ". ", " · "):
         parts = text.split(between)
         # The full stop belongs to the sentence, also when that is not the last one.
@@ -99,7 +139,7 @@ def said(text: str) -> str:
 def is_known(text: str) -> bool:
     """Whether the reader gets it in his own language: what is not known is English, for whoever reads it aloud."""
     language = get_language() or "en"
-    return language.startswith("en") or not text or said(text) != text or text in _catalogue(language)[0]
+    return language.startswith("en") or not text or said(text) != text or text in _catalogue(language).whole
 
 
 def written(label: Callable[[], object]) -> str:

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from replication.core.roles import NodeStatus
+
 ROOT = Path(__file__).resolve().parent.parent
 LOCALE = ROOT / "locale"
 ROOMS = ("core", "procedures", "jobs", "stores", "agent")
@@ -32,8 +34,14 @@ LEAST_WORDS = 3
 """A text with fewer is a name, a format or a key, unless it stands where something is said."""
 SHORT = frozenset(
     {"nothing", "never", "already killed", "no answer yet", "by DHCP", "until resumed"}
-    | {"failover", "switchover", "ahead of", "behind", "closed", "lossless", "solo"}
+    | {"failover", "switchover", "ahead of", "behind", "closed", "closed again", "lossless", "solo", "no answer"}
+    | {"silent", "refused", "dead", "down", "hung", "starting", "another vault", "no vault", "the beginning"}
+    | {"both ports", "(database)", "(agent)", "port %(port)s", "port %(port)s %(what)s: %(HOW)s"}
+    | {"Port %(database_port)s of %(ip)s", "%(hostname)s follows %(hostname2)s", "%(to_do)s transactions"}
+    | {"%(n)s (%(n2)s transactions, %(n3)s s)", "%(size)s free."}
 )
+STATUSES = tuple(f"%(hostname)s is {status.removeprefix('slave-')}%(value)s" for status in NodeStatus)
+"""What replication/core/status.py says of each fallback: as a template for all statuses it would fit anything."""
 SAYING = frozenset({"text", "says", "message", "summary", "what", "label"})
 """Names of variables and arguments that hold sentences."""
 RECORDING = frozenset({"record", "_record", "_event", "_note", "_set_service"})
@@ -155,7 +163,7 @@ def _strings(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
 def _is_sentence(text: str, *, said: bool) -> bool:
     if text in SHORT:
         return True
-    words = re.findall(r"\b[a-z]{2,}", re.sub(r"%\(\w+\)s", "", text))
+    words = re.findall(r"\b[A-Za-z]?[a-z]{2,}", re.sub(r"%\(\w+\)s", "", text))
     if CODE.search(text) or not words or (len(words) < LEAST_WORDS and re.search(r"\w[_/]\w", text)):
         return False
     return said or (len(text.split()) >= LEAST_WORDS and len(words) >= 2)
@@ -173,6 +181,8 @@ def sentences() -> dict[str, str]:
             pairs = [(line, text) for line, text, said in _strings(tree) if _is_sentence(text, said=said)]
             for line, text in [*pairs, *_labels(tree)]:
                 found.setdefault(text, f"{file.relative_to(ROOT)}:{line}")
+    for text in STATUSES:
+        found[text] = "replication/core/status.py:0"
     for name in LABELS:
         for line, text in _labels(ast.parse((ROOT / name).read_text())):
             found.setdefault(text, f"{name}:{line}")
