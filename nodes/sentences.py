@@ -97,6 +97,8 @@ def _in(language: str, text: str, depth: int = DEPTH) -> str:
         return known.whole[text]
     if not depth or len(text) > LONGEST:
         return text
+    if (listed := _in_list(language, text, depth - 1)) is not None:
+        return listed
     for template in known.gapped:
         if (made := _filled(language, template, text, depth - 1)) is not None:
             return made
@@ -110,15 +112,8 @@ def _filled(language: str, template: _Template, text: str, depth: int) -> str | 
     return template.translation % {name: _in(language, said, depth) for name, said in found.groupdict().items()}
 
 
-def _in_parts(language: str, text: str, depth: int) -> str:
-    """Sentences that were put together: a list, several after each other, or one with somebody's own words behind it."""
-    for head, translation in _catalogue(language).heads:
-        if text.startswith(head):
-            return translation + _in(language, text.removeprefix(head), depth)
-    for tail in _catalogue(language).tails:
-        first, begins, rest = text.partition(tail.begins)
-        if first and begins and (made := _filled(language, tail, begins + rest, depth)) is not None:
-            return _in(language, first, depth) + made
+def _in_list(language: str, text: str, depth: int) -> str | None:
+    """Several sentences, each of them known; None when it is no such list."""
     for between in ("; ", ", ", ". ", " · "):
         parts = text.split(between)
         # The full stop belongs to the sentence, also when that is not the last one.
@@ -126,6 +121,18 @@ def _in_parts(language: str, text: str, depth: int) -> str:
         known = [_in(language, part, depth) for part in inner] if len(parts) > 1 else []
         if known and all(after != before for before, after in zip(inner, known, strict=True)):
             return (" " if between == ". " else between).join(known)
+    return None
+
+
+def _in_parts(language: str, text: str, depth: int) -> str:
+    """Sentences that were put together: a beginning or an end, or one with somebody's own words behind it."""
+    for head, translation in _catalogue(language).heads:
+        if text.startswith(head):
+            return translation + _in(language, text.removeprefix(head), depth)
+    for tail in _catalogue(language).tails:
+        first, begins, rest = text.partition(tail.begins)
+        if first and begins and (made := _filled(language, tail, begins + rest, depth)) is not None:
+            return _in(language, first, depth) + made
     first, colon, rest = text.partition(": ")
     return _in(language, first, depth) + colon + _in(language, rest, depth) if colon else text
 
