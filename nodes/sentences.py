@@ -17,6 +17,8 @@ from django.utils.translation import get_language, override, to_locale
 
 DOMAIN = "sentences"
 GAP = re.compile(r"%\((\w+)\)s")
+HOSTNAME = re.compile(r"host(name)?\d*$")
+"""Gaps that hold no spaces, so that no sentence is swallowed by the one behind it."""
 DEPTH = 6
 """A sentence may stand in the gap of another one, and so on."""
 LONGEST = 4000
@@ -38,7 +40,8 @@ def pattern(template: str) -> re.Pattern[str]:
     parts, last, seen = [], 0, set()
     for gap in GAP.finditer(template):
         parts.append(re.escape(template[last : gap.start()]))
-        parts.append(f"(?P<{gap[1]}>.*?)" if gap[1] not in seen else f"(?P={gap[1]})")
+        inside = r"\S*?" if HOSTNAME.match(gap[1]) else ".*?"
+        parts.append(f"(?P<{gap[1]}>{inside})" if gap[1] not in seen else f"(?P={gap[1]})")
         seen.add(gap[1])
         last = gap.end()
     parts.append(re.escape(template[last:]))
@@ -97,8 +100,6 @@ def _in(language: str, text: str, depth: int = DEPTH) -> str:
         return known.whole[text]
     if not depth or len(text) > LONGEST:
         return text
-    if (listed := _in_list(language, text, depth - 1)) is not None:
-        return listed
     for template in known.gapped:
         if (made := _filled(language, template, text, depth - 1)) is not None:
             return made
@@ -133,6 +134,8 @@ def _in_parts(language: str, text: str, depth: int) -> str:
         first, begins, rest = text.partition(tail.begins)
         if first and begins and (made := _filled(language, tail, begins + rest, depth)) is not None:
             return _in(language, first, depth) + made
+    if (listed := _in_list(language, text, depth)) is not None:
+        return listed
     first, colon, rest = text.partition(": ")
     return _in(language, first, depth) + colon + _in(language, rest, depth) if colon else text
 
