@@ -110,7 +110,7 @@ def _filled(language: str, template: _Template, text: str, depth: int) -> str | 
     """The translation with the gaps of this text; None when the text is another one."""
     if not all(piece in text for piece in template.pieces) or not (found := template.shape.fullmatch(text)):
         return None
-    return template.translation % {name: _in(language, said, depth) for name, said in found.groupdict().items()}
+    return GAP.sub(lambda gap: _in(language, found[gap[1]], depth), template.translation)
 
 
 def _in_list(language: str, text: str, depth: int) -> str | None:

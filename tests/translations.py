@@ -25,6 +25,8 @@ LABELS = ("nodes/choices.py",)
 """Their words stand in sentences that are written down."""
 WRITERS = (
     "nodes/admin/rq_dashboard.py",
+    "nodes/migrations/0002_default_vault_and_service.py",
+    "nodes/migrations/0006_housekeeping_service.py",
     "replication/management/commands/issue_certificate.py",
     "replication/management/commands/prepare_demo.py",
 )
@@ -42,7 +44,7 @@ SHORT = frozenset(
 )
 STATUSES = tuple(f"%(hostname)s is {status.removeprefix('slave-')}%(value)s" for status in NodeStatus)
 """What replication/core/status.py says of each fallback: as a template for all statuses it would fit anything."""
-SAYING = frozenset({"text", "says", "message", "summary", "what", "label"})
+SAYING = frozenset({"DESCRIPTION", "text", "says", "message", "summary", "what", "label"})
 """Names of variables and arguments that hold sentences."""
 RECORDING = frozenset({"record", "_record", "_event", "_note", "_set_service"})
 MARKS_AT_ONCE, MARKS_LATER = ("gettext", "ngettext", "pgettext"), ("gettext_lazy", "ngettext_lazy", "gettext_noop")
