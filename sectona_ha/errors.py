@@ -1,6 +1,6 @@
 """What a browser gets instead of a page: not allowed, not there, broken, and a form whose token does not fit.
 
-htmx gets one sentence as plain text, which errors.js puts into the popup or a notice. A page that explains an error must not
+htmx gets one sentence as plain text, which console.js puts into the popup or a notice. A page that explains an error must not
 fail itself: where the database may be the cause, nothing asks it.
 """
 
@@ -27,11 +27,8 @@ from nodes.roles import ADMINISTRATOR
 
 log = logging.getLogger(__name__)
 NAMES_SHOWN = 5
-OTHER_NAMES = {
-    "changelist": "view", "log": "view", "download": "view", "history": "view", "start": "start_stop", "stop": "start_stop",
-    "setting": "change", "update": "change", "resume": "pause",
-}  # fmt: skip
-"""What an address is called → what its permission is called, where that differs."""
+OTHER_NAMES = {"changelist": "view", "history": "view"}
+"""What an address of Django's own forms is called → what its permission is called, where that differs."""
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -135,23 +132,17 @@ def _sentence(says: str, status: int) -> HttpResponse:
 
 
 def _missing(request: HttpRequest, exception: Exception) -> Permission | None:
-    """The permission that a view named (PermissionDenied("nodes.add_vaultnode")), or that its URL's name tells."""
+    """The permission that a view named (PermissionDenied("nodes.add_vaultnode")); Django's own forms name none, their URL does."""
     named = re.fullmatch(r"(\w+)\.(\w+)", str(exception))
-    if named:
-        found = Permission.objects.filter(content_type__app_label=named[1], codename=named[2])
-        return found.first()
     match = getattr(request, "resolver_match", None)
-    parts = (match.url_name or "").split("_") if match else []
-    if len(parts) < 3 or match is None or match.app_names != ["admin"]:
+    if named:
+        app, codename = named.groups()
+    elif match is not None and match.app_names == ["admin"] and (match.url_name or "").count("_") == 2:
+        app, model, action = match.url_name.split("_")
+        codename = f"{OTHER_NAMES.get(action, action)}_{model}"
+    else:
         return None
-    app, model = parts[:2]
-    for action in ("_".join(parts[2:]), parts[2]):
-        wanted = OTHER_NAMES.get(action, action)
-        found = list(Permission.objects.filter(content_type__app_label=app, codename__startswith=f"{wanted}_")[:50])
-        exact = [each for each in found if each.codename == f"{wanted}_{model}"]
-        if exact or len(found) == 1:  # "pause" is a permission of vaults, asked for on the screen of nodes
-            return (exact or found)[0]
-    return None
+    return Permission.objects.filter(content_type__app_label=app, codename=codename).first()
 
 
 def _administrators() -> list[str]:

@@ -5,7 +5,6 @@ from typing import Any, Final
 from auditlog.models import LogEntry
 from django.contrib import admin
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -18,6 +17,7 @@ from .audit_export import AUDIT
 from .audit_filter import ORDER, READERS, read_filter
 from .export import KINDS
 from .filtering import for_input, short_address
+from .live import Record
 from .paging import addresses, page_of
 
 PAGE: Final = 50
@@ -27,7 +27,7 @@ admin.site.unregister(LogEntry)
 
 
 @admin.register(LogEntry)
-class AuditLog(admin.ModelAdmin):
+class AuditLog(Record):
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         return [
@@ -36,18 +36,8 @@ class AuditLog(admin.ModelAdmin):
             path("<int:pk>/", wrap(self.entry), name="auditlog_logentry_entry"),
         ]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Only as part of something else: no entry hangs on what can be deleted."""
-        return False
-
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        self._need(request)
+        self.need_view(request)
         if (short := short_address(request, READERS)) is not None:
             return short
         chosen = read_filter(request.GET)
@@ -61,21 +51,17 @@ class AuditLog(admin.ModelAdmin):
         )  # fmt: skip
 
     def entry(self, request: HttpRequest, pk: int) -> HttpResponse:
-        self._need(request)
+        self.need_view(request)
         row = shown(get_object_or_404(_entries(), pk=pk))
         return self._page(
             request, "nodes/audit_entry.html", title=row.what, row=row, back=reverse("admin:auditlog_logentry_changelist")
         )  # fmt: skip
 
     def export(self, request: HttpRequest, kind: str) -> HttpResponseBase:
-        self._need(request)
+        self.need_view(request)
         if kind not in KINDS:
             raise Http404("the audit log is exported as csv or json")
         return AUDIT.answer(kind, _entries(), read_filter(request.GET), timezone.now())
-
-    def _need(self, request: HttpRequest) -> None:
-        if not request.user.has_perm("auditlog.view_logentry"):
-            raise PermissionDenied
 
     def _page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
         response = TemplateResponse(

@@ -7,7 +7,6 @@ from datetime import UTC
 from typing import Any, Final
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -22,7 +21,7 @@ from .event_export import export
 from .event_filter import ORDER, PEOPLE, PROBLEMS, READERS, SERVICE, read_filter
 from .event_page import event_shown, neighbours, operation_url, rule_says
 from .filtering import for_input, short_address
-from .live import FixedRows, Snapshot
+from .live import LiveScreen, Record, Snapshot
 from .paging import addresses, page_of
 
 PAGE: Final = 50
@@ -59,7 +58,7 @@ def _row(event: Event, vaults: Mapping[str, str]) -> Row:
 
 
 @admin.register(Event)
-class EventAdmin(FixedRows):
+class EventAdmin(Record, LiveScreen):
     screen_template = "nodes/events.html"
     live_template = "nodes/events_live.html"
 
@@ -72,13 +71,8 @@ class EventAdmin(FixedRows):
             path("<int:pk>/", wrap(self.detail), name="nodes_event_detail"),
         ]
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Written once, never changed."""
-        return False
-
     def _allow(self, request: HttpRequest) -> HttpResponse | None:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.need_view(request)
         return None if request.method in ("GET", "HEAD") else HttpResponseNotAllowed(["GET", "HEAD"])
 
     # --- the list

@@ -114,24 +114,22 @@ def _phases(facts: Facts, detect_ms: float | None) -> tuple[Phase, ...]:
             Phase("detected", label, None if detect_ms is None else -detect_ms, None if detect_ms is None else 0.0)
         )
     if kind == OperationKind.ADOPT:
-        return (*phases, _phase(facts, "claimed", _("A new epoch, nobody promotable"), facts.step("claimed")))
-    phases.append(_phase(facts, "claimed", _("Claimed: a new epoch, nobody else promotable"), facts.step("claimed")))
+        return (*phases, _phase("claimed", _("A new epoch, nobody promotable"), facts.step("claimed")))
+    phases.append(_phase("claimed", _("Claimed: a new epoch, nobody else promotable"), facts.step("claimed")))
     if kind == OperationKind.SWITCHOVER:
-        phases.append(
-            _phase(facts, "closed", _("%(name)s closed to new writes") % {"name": old}, facts.step("close", old))
-        )
+        phases.append(_phase("closed", _("%(name)s closed to new writes") % {"name": old}, facts.step("close", old)))
         received = facts.step("received", new)
-        phases.append(_phase(facts, "received", _("%(name)s has received everything") % {"name": new}, received))
+        phases.append(_phase("received", _("%(name)s has received everything") % {"name": new}, received))
     phases.append(_revoked(facts))
-    phases.append(_phase(facts, "drained", _("%(name)s applied all of it") % {"name": new}, facts.step("drain", new)))
-    phases.append(_phase(facts, "recorded", _("Recorded as Master"), facts.step("recorded")))
+    phases.append(_phase("drained", _("%(name)s applied all of it") % {"name": new}, facts.step("drain", new)))
+    phases.append(_phase("recorded", _("Recorded as Master"), facts.step("recorded")))
     opened = facts.step("open", new)
-    phases.append(_phase(facts, "opened", _("%(name)s open for writes") % {"name": new}, opened))
+    phases.append(_phase("opened", _("%(name)s open for writes") % {"name": new}, opened))
     phases.append(_first_write(facts, opened))
     return tuple(phases)
 
 
-def _phase(facts: Facts, name: str, label: str, step: Step | None) -> Phase:
+def _phase(name: str, label: str, step: Step | None) -> Phase:
     if step is None or step.ms is None:
         return Phase(name, label, None, None, _("not recorded"))
     position = _("position %(position)s") % {"position": step.position} if step.position else ""

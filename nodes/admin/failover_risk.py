@@ -84,7 +84,7 @@ def _failed_over(facts: Facts) -> Risk:
         )
     else:
         missing.append(_("whether the vault was lossless"))
-    _received(facts, because, missing)
+    _received(facts, because)
     _revoked(facts, because, missing)
     _drained(facts, because, missing)
     if entitled and entitled != facts.new:
@@ -116,7 +116,7 @@ def _switched(facts: Facts) -> Risk:
     return _verdict(because, missing)
 
 
-def _received(facts: Facts, because: list[str], missing: list[str]) -> None:
+def _received(facts: Facts, because: list[str]) -> None:
     position = facts.node(facts.new).get("received")
     if position:
         because.append(

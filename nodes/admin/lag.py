@@ -10,20 +10,18 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
-from django.contrib import admin
 from django.core.cache import cache
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext as _
 
 from nodes.models import Vault, VaultNode
 from replication.core.lag import Lag
 from replication.stores.lag import Line, Window, lag_lines, latest_lags, newest_sample
 from replication.stores.wishes import default_vault
+
+from .live import LiveScreen
 
 HOURS: Final = (1, 6, 24)
 HISTORY_STAYS: Final = {1: 8, 6: 30, 24: 60}
@@ -158,7 +156,7 @@ def _behind(seconds: float | None) -> str:
     return _span(round(seconds, 1) if seconds < 10 else round(seconds))
 
 
-class LagChart(admin.ModelAdmin):
+class LagChart(LiveScreen):
     """Its address on the Vault screen."""
 
     def lag_urls(self) -> list[URLPattern]:
@@ -166,31 +164,23 @@ class LagChart(admin.ModelAdmin):
 
     def lag(self, request: HttpRequest) -> HttpResponse:
         """A part for the Vault screen, else a page of its own. ?hours=1, 6 or 24; anything else is 1."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.need_view(request)
         wish = request.GET.get("hours", "")
         hours = int(wish) if wish in map(str, HOURS) else HOURS[0]
         now, vault = timezone.now(), default_vault()
         window = Window.until(now, timedelta(hours=hours))
         facts = (vault.pk if vault else "", hours, window.start, newest_sample())
         stamp = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-        partial = bool(getattr(request, "htmx", False))
-        response: HttpResponse
-        if partial and request.GET.get("v") == stamp:
-            response = HttpResponse(status=204)
-        else:
-            context: dict[str, Any] = {
-                **({} if partial else self.admin_site.each_context(request)),
+
+        def context() -> dict[str, Any]:
+            return {
                 "title": _("Lag of the fallbacks"),
                 "chart": _chart(vault, hours, now),
-                "stamp": stamp,
                 "hours": HOURS,
                 "back": reverse("admin:nodes_vaultnode_changelist"),
             }
-            template = "nodes/vault/_lag.html" if partial else "nodes/vault/lag_page.html"
-            response = TemplateResponse(request, template, context)
-        patch_vary_headers(response, ["HX-Request"])
-        return response
+
+        return self.answer(request, stamp, {}, context, "nodes/vault/lag_page.html", "nodes/vault/_lag.html")
 
 
 def _chart(vault: Vault | None, hours: int, now: datetime) -> Chart:

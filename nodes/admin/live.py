@@ -6,7 +6,7 @@ browser counts on from there: a figure on screen is never older than it says.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,13 @@ class Snapshot:
         return hashlib.sha256(repr(self.facts).encode()).hexdigest()[:16]
 
 
-class LiveScreen(admin.ModelAdmin):
+class Screen(admin.ModelAdmin):
+    def need_view(self, request: HttpRequest) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied(f"{self.opts.app_label}.view_{self.opts.model_name}")
+
+
+class LiveScreen(Screen):
     """A ModelAdmin whose list is one of our screens. Subclasses give `snapshot`, `fill` and two templates."""
 
     screen_template = ""
@@ -45,39 +51,62 @@ class LiveScreen(admin.ModelAdmin):
         return {}
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.need_view(request)
         snapshot = self.snapshot(request)
-        partial = bool(getattr(request, "htmx", False))
-        response: HttpResponse
-        if partial and request.GET.get("v") == snapshot.stamp:
-            response = HttpResponse(status=204)
-        else:
-            context = {
-                **({} if partial else self.admin_site.each_context(request)),
-                "opts": self.opts,
+
+        def context() -> dict[str, Any]:
+            return {
                 "title": self.opts.verbose_name_plural,
-                "stamp": snapshot.stamp,
                 "ages": snapshot.ages,
                 **snapshot.context,
                 **self.fill(request, snapshot),
                 "live_template": self.live_template,
             }
-            response = TemplateResponse(request, self.live_template if partial else self.screen_template, context)
+
+        return self.answer(request, snapshot.stamp, snapshot.ages, context, self.screen_template, self.live_template)
+
+    def answer(
+        self,
+        request: HttpRequest,
+        stamp: str,
+        ages: Mapping[str, float | None],
+        context: Callable[[], dict[str, Any]],
+        screen_template: str,
+        live_template: str,
+    ) -> HttpResponse:
+        """The page; to a poll its live part, or 204 as long as the stamp is what the browser has already."""
+        partial = bool(getattr(request, "htmx", False))
+        response: HttpResponse
+        if partial and request.GET.get("v") == stamp:
+            response = HttpResponse(status=204)
+        else:
+            common = {} if partial else self.admin_site.each_context(request)
+            response = TemplateResponse(
+                request,
+                live_template if partial else screen_template,
+                {**common, "opts": self.opts, "stamp": stamp, **context()},
+            )
         if partial:
             # Proxies take headers of a few kilobytes: keys are short and tenths are enough, for 200 nodes about 2 kB.
-            ages = {key: seconds if seconds is None else round(seconds, 1) for key, seconds in snapshot.ages.items()}
+            told = {key: seconds if seconds is None else round(seconds, 1) for key, seconds in ages.items()}
             event = "HX-Trigger-After-Settle" if response.status_code == 200 else "HX-Trigger"
-            response[event] = json.dumps({"ages": ages}, separators=(",", ":"))
+            response[event] = json.dumps({"ages": told}, separators=(",", ":"))
         patch_vary_headers(response, ["HX-Request"])
         return response
 
 
-class FixedRows(LiveScreen):
-    """A screen whose rows nobody adds or deletes by hand."""
+class FixedRows(Screen):
+    """Rows that nobody adds or deletes by hand."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class Record(FixedRows):
+    """What was written is not changed by hand either."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

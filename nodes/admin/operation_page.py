@@ -14,7 +14,7 @@ from nodes.models.operation import OPEN_STATES
 from replication.core.steps import Step, StepState
 
 from . import operation_words as words
-from .live import FixedRows, Snapshot
+from .live import LiveScreen, Record, Snapshot
 from .operation_shown import operation_shown
 
 EVENTS_SHOWN: Final = 50
@@ -42,7 +42,7 @@ class StepShown:
     """Of a bar that is 100 wide; with a point whatever the language, for the picture."""
 
 
-class OperationPage(FixedRows):
+class OperationPage(Record, LiveScreen):
     """Not a list of rows but one of them; live in the same way."""
 
     screen_template = "nodes/operation.html"

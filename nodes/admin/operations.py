@@ -20,7 +20,7 @@ from replication.stores.cancelling import Cancelled, is_forsaken, request_cancel
 
 from . import dialogs
 from .filtering import short_address
-from .live import FixedRows, Snapshot
+from .live import LiveScreen, Record, Snapshot
 from .operation_filter import ORDER, PAGE, READERS, STATES, read_filter
 from .operation_page import OperationPage
 from .operation_shown import operation_shown, title_of
@@ -29,7 +29,7 @@ from .report_page import report, report_json
 
 
 @admin.register(Operation)
-class OperationAdmin(FixedRows):
+class OperationAdmin(Record, LiveScreen):
     screen_template = "nodes/operations.html"
     live_template = "nodes/operations_live.html"
 
@@ -43,10 +43,6 @@ class OperationAdmin(FixedRows):
             path("<str:pk>/report/", wrap(self.report), name="nodes_operation_report"),
             path("<str:pk>/report.json", wrap(self.report_json), name="nodes_operation_report_json"),
         ]
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """What was done is not changed by hand."""
-        return False
 
     # --- the list
 
@@ -85,7 +81,7 @@ class OperationAdmin(FixedRows):
 
     def cancel(self, request: HttpRequest, pk: str) -> HttpResponse:
         if not request.user.has_perm("nodes.cancel_operation"):
-            raise PermissionDenied
+            raise PermissionDenied("nodes.cancel_operation")
         operation = get_object_or_404(Operation.objects.select_related("node", "vault"), pk=pk)
         form = CancelForm(request.POST if request.method == "POST" else None)
         refused = why_not_cancel(operation)

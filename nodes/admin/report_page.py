@@ -3,8 +3,6 @@
 import json
 from dataclasses import dataclass
 
-from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -18,6 +16,7 @@ from nodes.models.operation import OPEN_STATES
 from . import operation_words as words
 from .event_page import event_shown
 from .failover_report import Phase, Report, as_json, report_of
+from .live import Screen
 from .operation_shown import LEVELS, is_reported, title_of
 
 
@@ -31,7 +30,7 @@ class PhaseShown:
     width: str
 
 
-def report(screen: admin.ModelAdmin, request: HttpRequest, pk: str) -> HttpResponse:
+def report(screen: Screen, request: HttpRequest, pk: str) -> HttpResponse:
     found = _found(screen, request, pk)
     if isinstance(found, HttpResponse):
         return found
@@ -53,7 +52,7 @@ def report(screen: admin.ModelAdmin, request: HttpRequest, pk: str) -> HttpRespo
     return TemplateResponse(request, "nodes/report.html", context)
 
 
-def report_json(screen: admin.ModelAdmin, request: HttpRequest, pk: str) -> HttpResponse:
+def report_json(screen: Screen, request: HttpRequest, pk: str) -> HttpResponse:
     with override("en"):  # for machines, and for whoever it is sent to
         found = _found(screen, request, pk)
         if isinstance(found, HttpResponse):
@@ -65,9 +64,8 @@ def report_json(screen: admin.ModelAdmin, request: HttpRequest, pk: str) -> Http
     return response
 
 
-def _found(screen: admin.ModelAdmin, request: HttpRequest, pk: str) -> HttpResponse | tuple[Operation, Report]:
-    if not screen.has_view_permission(request):
-        raise PermissionDenied
+def _found(screen: Screen, request: HttpRequest, pk: str) -> HttpResponse | tuple[Operation, Report]:
+    screen.need_view(request)
     if request.method not in ("GET", "HEAD"):
         return HttpResponseNotAllowed(["GET", "HEAD"])
     operation = get_object_or_404(Operation.objects.select_related("node", "vault", "requested_by"), pk=pk)

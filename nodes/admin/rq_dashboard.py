@@ -20,6 +20,7 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from replication.stores import audit
 
 from . import dialogs, work_queues
+from .live import Record
 
 STATE_WORDS: Final = {
     "queued": gettext_lazy("Waiting"),
@@ -33,7 +34,7 @@ PERMISSION: Final = "django_rq.admin"
 
 
 @admin.register(Dashboard)
-class WorkQueues(admin.ModelAdmin):
+class WorkQueues(Record):
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         return [
@@ -49,14 +50,6 @@ class WorkQueues(admin.ModelAdmin):
         return request.user.has_perm(PERMISSION)
 
     has_module_permission = has_view_permission
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    has_delete_permission = has_change_permission
 
     # --- looking
 
@@ -151,7 +144,7 @@ class WorkQueues(admin.ModelAdmin):
 
     def _need(self, request: HttpRequest) -> None:
         if not self.has_view_permission(request):
-            raise PermissionDenied
+            raise PermissionDenied(PERMISSION)
 
     def _queue(self, name: str) -> None:
         if name not in work_queues.queue_names():

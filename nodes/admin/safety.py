@@ -200,7 +200,7 @@ def _if_lost(seen: _Seen) -> tuple[Says, ...]:
     if known is None:
         return (Says(_("Not known yet: the service has not worked it out.")),)
     if known.candidate:
-        return (Says(_takes_over(seen, known)), *_delays(seen, known))
+        return (Says(_takes_over(seen, known)), *_delays(known))
     if known.died == known.silent:
         nobody = Says(_("Nobody would be promoted, because %(why)s.") % {"why": said(known.died.says)}, known.died.rule)
         return (nobody, Says(_cost(seen)))
@@ -230,7 +230,7 @@ def _takes_over(seen: _Seen, known: Foresight) -> str:
     return text % values
 
 
-def _delays(seen: _Seen, known: Foresight) -> tuple[Says, ...]:
+def _delays(known: Foresight) -> tuple[Says, ...]:
     """What the seconds rest on."""
     if known.measured:
         return ()

@@ -15,7 +15,7 @@ from .watch import lease_annotations_of_row
 
 
 @admin.register(AppService)
-class AppServiceAdmin(ServiceWishes, SettingPopup, ServiceLogScreen, FixedRows):
+class AppServiceAdmin(FixedRows, ServiceWishes, SettingPopup, ServiceLogScreen):
     screen_template = "nodes/services.html"
     live_template = "nodes/services_live.html"
 

@@ -1,24 +1,21 @@
 """Action → Log: what the workers of a service have logged, newest first, on whatever host they run."""
 
-import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC
 from typing import Any
 from urllib.parse import urlencode
 
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, reverse
 from django.utils import timezone
-from django.utils.cache import patch_vary_headers
 
 from nodes.models import ApplicationNode, AppService, LogLine, ServiceWorker
 
 from .export import attachment, refused
 from .filtering import for_input, short_address
+from .live import LiveScreen
 from .paging import addresses, page_of
 from .service_log_filter import LEVELS, ORDER, READERS, read_filter
 from .service_popup import ServicePopups
@@ -28,7 +25,7 @@ CHUNK = 1000
 """Lines per page, and per query of a download."""
 
 
-class ServiceLogScreen(ServicePopups):
+class ServiceLogScreen(ServicePopups, LiveScreen):
     def service_urls(self) -> list[URLPattern]:
         return [
             *super().service_urls(),
@@ -42,28 +39,19 @@ class ServiceLogScreen(ServicePopups):
             return short
         # Before the lines are read: one that comes in between is shown twice rather than never.
         newest = _of(service).order_by("-pk").values_list("pk", flat=True).first()
-        partial = bool(getattr(request, "htmx", False))
-        stamp = f"{newest or 0}"
-        response: HttpResponse
-        if partial and request.GET.get("v") == stamp:
-            response = HttpResponse(status=204)
-        else:
-            context = {
-                **({} if partial else self.admin_site.each_context(request)),
-                "opts": self.opts,
+
+        def context() -> dict[str, Any]:
+            return {
                 "title": service.name,
                 "service": service,
-                "stamp": stamp,
                 "any": newest is not None,
                 "back": self._back(),
                 **self._lines(request, service),
             }
-            template = "nodes/service_log_live.html" if partial else "nodes/service_log.html"
-            response = TemplateResponse(request, template, context)
-        if partial:
-            response["HX-Trigger"] = json.dumps({"ages": {}})
-        patch_vary_headers(response, ["HX-Request"])
-        return response
+
+        return self.answer(
+            request, f"{newest or 0}", {}, context, "nodes/service_log.html", "nodes/service_log_live.html"
+        )
 
     @staticmethod
     def _lines(request: HttpRequest, service: AppService) -> dict[str, Any]:
@@ -101,8 +89,7 @@ class ServiceLogScreen(ServicePopups):
         return attachment(_as_text(_of(service).filter(chosen.where)), "text/plain", name)
 
     def _look(self, request: HttpRequest, pk: int) -> AppService:
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.need_view(request)
         return self._service(pk)
 
 

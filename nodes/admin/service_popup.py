@@ -26,4 +26,4 @@ class ServicePopups(admin.ModelAdmin):
 
     def _need(self, request: HttpRequest, permission: str) -> None:
         if not request.user.has_perm(f"nodes.{permission}_appservice"):
-            raise PermissionDenied
+            raise PermissionDenied(f"nodes.{permission}_appservice")

@@ -15,7 +15,7 @@ from replication.stores.pausing import pause_of
 
 from .guards import fences_of, hold_of
 from .lag import LagChart
-from .live import LiveScreen, Snapshot
+from .live import Snapshot
 from .operation_shown import on_vault, vault_annotations, vault_facts
 from .safety import safety_of, silence_limit
 from .topology import picture_of, workers_annotations, workers_of
@@ -33,7 +33,7 @@ def _service(field: str) -> Subquery:
 
 
 @admin.register(VaultNode)
-class VaultNodeAdmin(AddNode, RowActions, VaultPolicy, LagChart, LiveScreen):
+class VaultNodeAdmin(AddNode, RowActions, VaultPolicy, LagChart):
     screen_template = "nodes/vault.html"
     live_template = "nodes/vault_live.html"
 

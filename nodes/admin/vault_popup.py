@@ -27,7 +27,7 @@ class VaultPopups(admin.ModelAdmin):
 
     def _need(self, request: HttpRequest, permission: str, model: str = "vaultnode") -> None:
         if not request.user.has_perm(f"nodes.{permission}_{model}"):
-            raise PermissionDenied
+            raise PermissionDenied(f"nodes.{permission}_{model}")
 
     def _vault(self) -> Vault:
         vault = wishes.default_vault()
