@@ -131,7 +131,7 @@ _REDIS = {
     "DEFAULT_TIMEOUT": 3600,
 }
 RQ_QUEUES = {"ops": _REDIS, "service": _REDIS}
-# The dashboard is registered by nodes/admin/rq_dashboard.py instead: the stock one is open to all staff.
+# The dashboard is registered by nodes/admin/work_queues/screen.py instead: the stock one is open to all staff.
 RQ_SHOW_ADMIN_LINK = False
 # What rqworker runs: a worker that says in High Availability → Application that it is there.
 RQ = {"WORKER_CLASS": "replication.jobs.worker.OpsWorker"}

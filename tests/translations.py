@@ -24,7 +24,7 @@ IN_TERMINALS = frozenset({"cli.py", "config.py", "init.py", "mycnf.py", "purge.p
 LABELS = ("nodes/choices.py",)
 """Their words stand in sentences that are written down."""
 WRITERS = (
-    "nodes/admin/rq_dashboard.py",
+    "nodes/admin/work_queues/screen.py",
     "nodes/migrations/0002_default_vault_and_service.py",
     "nodes/migrations/0006_housekeeping_service.py",
     "replication/management/commands/issue_certificate.py",

@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from nodes.admin.application import shared_host_warning
+from nodes.admin.application.screen import shared_host_warning
 from nodes.models import ApplicationNode, Event, Vault, VaultNode
 from replication.core.version import VERSION
 from replication.stores import application_wishes as wishes

@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.template.exceptions import TemplateDoesNotExist
 from django.test import Client
 
-from nodes.admin.application import ApplicationNodeAdmin
+from nodes.admin.application.screen import ApplicationNodeAdmin
 from nodes.models import ApplicationNode, VaultNode
 from nodes.roles import ADMINISTRATOR
 

@@ -18,8 +18,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from nodes.admin.event_filter import ORDER, READERS, read_filter
-from nodes.admin.events import PAGE
+from nodes.admin.events.filter import ORDER, READERS, read_filter
+from nodes.admin.events.screen import PAGE
 from nodes.admin.paging import Cursor, page_of
 from nodes.models import Event, Operation, Vault, VaultNode
 from replication.core.evidence import evidence_of

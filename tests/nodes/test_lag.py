@@ -14,7 +14,7 @@ from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
-from nodes.admin.lag import HEIGHT, LABEL, chart_of
+from nodes.admin.vault.lag import HEIGHT, LABEL, chart_of
 from nodes.models import LagSample, VaultNode
 from replication.stores.lag import POINTS
 from tests.nodes.conftest import add
@@ -35,7 +35,7 @@ def nothing_cached() -> Iterator[None]:
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """No half minute ends in the middle of the test."""
     now = timezone.now()
-    monkeypatch.setattr("nodes.admin.lag.timezone", SimpleNamespace(now=lambda: now))
+    monkeypatch.setattr("nodes.admin.vault.lag.timezone", SimpleNamespace(now=lambda: now))
 
 
 def sample(node: VaultNode, ago: float, seconds: float | None, transactions: int | None = None) -> None:

@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from nodes.admin.vault_menu import why_no_export, why_no_rebuild
-from nodes.admin.vault_rows import Row
+from nodes.admin.vault.menu import why_no_export, why_no_rebuild
+from nodes.admin.vault.rows import Row
 from nodes.models import Operation, Vault, VaultNode
 from replication.core.roles import NodeStatus
 from tests.nodes.conftest import add
@@ -134,7 +134,7 @@ def test_a_row_that_is_kept_is_never_shown_when_its_menu_has_changed(
     admin: Client, pair: Pair, lead: Callable[..., None], change: Callable[[VaultNode, VaultNode], Any]
 ) -> None:
     """The HTML of a row is made once for all that it shows: every answer is what a process that never saw it would make."""
-    from nodes.admin import vault_table
+    from nodes.admin.vault import table as vault_table
 
     lead()
     before = menu(shown(admin), pair[1])
@@ -157,7 +157,7 @@ def test_rows_are_kept_apart_by_permission(
 def test_no_more_rows_are_kept_than_that(
     admin: Client, pair: Pair, lead: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nodes.admin import vault_table
+    from nodes.admin.vault import table as vault_table
 
     lead()
     monkeypatch.setattr(vault_table, "MOST_KEPT", 3)

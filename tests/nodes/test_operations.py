@@ -12,9 +12,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from nodes.admin import operation_words as words
-from nodes.admin.operation_filter import PAGE
-from nodes.admin.operation_shown import SHOWN_AT_ONCE
+from nodes.admin.operations import words
+from nodes.admin.operations.filter import PAGE
+from nodes.admin.operations.shown import SHOWN_AT_ONCE
 from nodes.choices import OperationKind, OperationState
 from nodes.models import AppService, Event, Operation, VaultNode
 from replication.stores.cancelling import FORSAKEN_AFTER

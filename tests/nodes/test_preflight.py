@@ -22,7 +22,7 @@ from django.template.loader import render_to_string
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from nodes.admin.checklist import checklist
+from nodes.admin.vault.checklist import checklist
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Event, Operation, Vault, VaultNode
 from replication import certificates

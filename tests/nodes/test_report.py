@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from nodes.admin.failover_report import report_of
+from nodes.admin.operations.report import report_of
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Event, Operation, VaultNode
 

@@ -14,7 +14,7 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from nodes.admin import work_queues
+from nodes.admin.work_queues import contents as work_queues
 from replication import jobs
 
 BASE = "/admin/django_rq/dashboard/"

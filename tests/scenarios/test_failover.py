@@ -69,7 +69,7 @@ def report(stack: Controller) -> dict[str, Any]:
     last = "SELECT id FROM nodes_operation WHERE kind = 'failover' ORDER BY created_at DESC LIMIT 1"
     (row,) = stack.rows(last)
     code = (
-        "import json; from nodes.models import Operation; from nodes.admin.failover_report import as_json, report_of; "
+        "import json; from nodes.models import Operation; from nodes.admin.operations.report import as_json, report_of; "
         f"print(json.dumps(as_json(report_of(Operation.objects.get(pk='{row['id']}')))))"
     )
     told: dict[str, Any] = json.loads(stack.manage("shell", "-v0", "-c", code))

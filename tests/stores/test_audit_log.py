@@ -8,7 +8,7 @@ from auditlog.models import LogEntry
 from django.contrib.auth.models import Group, User
 from django.utils import timezone
 
-from nodes.admin.audit_filter import ORDER, read_filter
+from nodes.admin.audit.filter import ORDER, read_filter
 from nodes.admin.paging import page_of
 from nodes.models import Vault
 from nodes.roles import ROLES

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from nodes.admin.event_filter import ORDER, read_filter
+from nodes.admin.events.filter import ORDER, read_filter
 from nodes.admin.paging import page_of
 from nodes.models import Event
 from replication.core.evidence import evidence_of

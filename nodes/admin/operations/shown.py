@@ -1,0 +1,203 @@
+"""How an operation is shown: its title, its progress, its step, its result and whether that is news."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from nodes.choices import OperationKind, OperationState
+from nodes.models import Operation, Vault
+from nodes.models.operation import OPEN_STATES
+from nodes.sentences import said
+from replication.core import pace
+from replication.core.steps import StepState
+from replication.stores.cancelling import FORSAKEN_AFTER, is_forsaken, why_not_cancel
+from replication.stores.wishes import RefusedWish
+
+from . import words
+
+RESULT_STAYS: Final = timedelta(minutes=10)
+SHOWN_AT_ONCE: Final = 3
+"""Running operations on the Vault screen; of more only how many."""
+KINDS_SHOWN: Final = (
+    OperationKind.RESYNCHRONIZE,
+    OperationKind.SWITCHOVER,
+    OperationKind.FAILOVER,
+    OperationKind.ADOPT,
+)
+"""What an operator asked for, or must not miss; the rest is in the events."""
+ROUTINE: Final = (OperationKind.PREFLIGHT, OperationKind.FOLLOW, OperationKind.BECOME_ACKER)
+"""What comes by itself, and is over in a moment when all is well."""
+ROUTINE_SHOWN_AFTER: Final = timedelta(seconds=5)
+"""A routine operation that takes longer than this is worth a line on the Vault screen."""
+REPORTED: Final = (OperationKind.FAILOVER, OperationKind.SWITCHOVER, OperationKind.ADOPT)
+LEVELS: Final = {
+    OperationState.QUEUED.value: "off",
+    OperationState.RUNNING.value: "ok2",
+    OperationState.SUCCEEDED.value: "ok",
+    OperationState.FAILED.value: "bad",
+    OperationState.CANCELLED.value: "off",
+    OperationState.NEEDS_PERSON.value: "warn",
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    percent: int | None
+    """None: only that it goes on is known."""
+    amount: str
+    rate: str
+    left: str
+
+
+@dataclass(frozen=True)
+class OperationShown:
+    operation: Operation
+    running: bool
+    level: str
+    text: str
+    progress: Progress | None = None
+    step: str = ""
+    """What it is at now."""
+    not_cancelled: RefusedWish | None = None
+    """Why it cannot be cancelled now."""
+    forsaken: bool = False
+    """Its worker has not been heard of for a while."""
+
+    @property
+    def title(self) -> str:
+        return title_of(self.operation)
+
+    @property
+    def url(self) -> str:
+        return reverse("admin:nodes_operation_detail", args=[self.operation.pk])
+
+    @property
+    def report_url(self) -> str:
+        return report_url(self.operation)
+
+    @property
+    def took(self) -> str:
+        """How long it took; "–" while it runs."""
+        ended, begun = self.operation.finished_at, self.operation.started_at
+        return words.duration((ended - begun).total_seconds() if ended and begun else None)
+
+    @property
+    def asked_to_end(self) -> bool:
+        return self.running and self.operation.cancel_requested_at is not None
+
+
+def title_of(operation: Operation) -> str:
+    """A change of Master names who it makes Master; what is about one node names it."""
+    node, kind = operation.node, str(operation.get_kind_display())
+    if node is None:
+        asked = operation.arguments.get("hostname") if operation.kind == OperationKind.PREFLIGHT else None
+        return f"{kind}: {asked}" if asked else kind
+    if operation.kind in (OperationKind.SWITCHOVER, OperationKind.FAILOVER):
+        return _("%(kind)s to %(name)s") % {"kind": kind, "name": node.hostname}
+    if operation.kind == OperationKind.RESYNCHRONIZE:
+        return kind  # it may be about all nodes
+    return f"{kind}: {node.hostname}"
+
+
+def report_url(operation: Operation) -> str:
+    """Of a change of Master that has ended; "" for everything else."""
+    ended = operation.finished_at is not None and operation.started_at is not None
+    return reverse("admin:nodes_operation_report", args=[operation.pk]) if ended and is_reported(operation) else ""
+
+
+def is_reported(operation: Operation) -> bool:
+    return operation.kind in REPORTED
+
+
+def progress_of(operation: Operation) -> Progress:
+    """Percent, rate and time left, from what was written last. Rate and time are those of the last seconds."""
+    done, total, unit = operation.done, operation.total, operation.unit
+    if done is None or not total:
+        measured = operation.kind == OperationKind.RESYNCHRONIZE and operation.percent
+        return Progress(operation.percent if measured else None, "", "", "")
+    samples = words.samples_of(operation.result)
+    return Progress(
+        percent=min(100, 100 * done // total),
+        amount=words.of_amount(done, total, unit),
+        rate=words.rate(pace.rate(samples), unit),
+        left=words.time_left(pace.seconds_left(samples, done, total)),
+    )
+
+
+def operation_shown(operation: Operation, now: datetime | None = None) -> OperationShown:
+    now = now or timezone.now()
+    level = LEVELS.get(operation.state, "off")
+    summary = operation.result.get("summary", "") if isinstance(operation.result, dict) else ""
+    if operation.finished_at is not None:
+        return OperationShown(operation, False, level, said(str(summary) or operation.message))
+    begun = [s for s in operation.steps if isinstance(s, dict) and s.get("state") == StepState.RUNNING]
+    running = operation.state == OperationState.RUNNING
+    return OperationShown(
+        operation,
+        True,
+        level,
+        said(operation.message),
+        progress=progress_of(operation) if running else None,
+        step=words.step_label(str(begun[-1].get("name", ""))) if begun else "",
+        not_cancelled=why_not_cancel(operation, now),
+        forsaken=is_forsaken(operation, now) and operation.kind == OperationKind.RESYNCHRONIZE,
+    )
+
+
+# --- on the Vault screen
+
+
+@dataclass(frozen=True)
+class OnVault:
+    running: tuple[OperationShown, ...]
+    more: int
+    """Running ones that are not shown."""
+    last: OperationShown | None
+    """The one that ended last, while its result is news."""
+
+
+def _open_rows(now: datetime) -> "QuerySet[Operation]":
+    """What is under way and worth a line."""
+    slow = Q(started_at__lt=now - ROUTINE_SHOWN_AFTER) & ~Q(kind=OperationKind.PREFLIGHT)
+    return Operation.objects.filter(Q(kind__in=KINDS_SHOWN) | ~Q(kind__in=ROUTINE) | slow, state__in=OPEN_STATES)
+
+
+def _news(now: datetime) -> "QuerySet[Operation]":
+    """What has ended a short while ago, the last one first."""
+    ended = Operation.objects.filter(finished_at__gte=now - RESULT_STAYS, kind__in=KINDS_SHOWN)
+    return ended.order_by("-finished_at")
+
+
+def vault_annotations(now: datetime) -> dict[str, Any]:
+    """What tells whether the operations on the Vault screen have changed: for its one query of the vault."""
+    running = _open_rows(now).filter(vault=OuterRef("pk"))
+    heard = running.filter(state=OperationState.RUNNING, kind=OperationKind.RESYNCHRONIZE).order_by("-created_at")
+    return {
+        "operations_open": Subquery(running.order_by().values("vault").annotate(n=Count("pk")).values("n")),
+        "operations_changed_at": Subquery(running.order_by("-changed_at").values("changed_at")[:1]),
+        "operations_news": Subquery(_news(now).filter(vault=OuterRef("pk")).values("changed_at")[:1]),
+        "operations_heard_at": Subquery(heard.values("changed_at")[:1]),
+    }
+
+
+def vault_facts(vault: Any, now: datetime) -> tuple[Any, ...]:
+    """A result goes by itself when it is no news any more: that changes the screen without any row having changed. So does a
+    worker that is not heard of."""
+    heard = vault.operations_heard_at
+    silent = heard is not None and now - heard > FORSAKEN_AFTER
+    return (vault.operations_open, vault.operations_changed_at, vault.operations_news, silent)
+
+
+def on_vault(vault: Vault, now: datetime) -> OnVault:
+    running = list(_open_rows(now).filter(vault=vault).select_related("node").order_by("created_at"))
+    last = _news(now).filter(vault=vault).select_related("node").first()
+    return OnVault(
+        tuple(operation_shown(operation, now) for operation in running[:SHOWN_AT_ONCE]),
+        max(0, len(running) - SHOWN_AT_ONCE),
+        operation_shown(last, now) if last is not None else None,
+    )

@@ -1,0 +1,1 @@
+"""App Services: the table, Setting, log, Start, Stop and Run Now."""

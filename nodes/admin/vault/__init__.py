@@ -1,0 +1,1 @@
+"""The Vault screen and its popups."""
