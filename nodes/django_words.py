@@ -1,4 +1,4 @@
-"""What Django says on the screens of users and has no German for: marked here, so that it stands in our catalogues too.
+"""What Django says on the screens of users and has no German for, or another than ours: marked here, so that our catalogues have it.
 
 Ours come first. When a later Django brings its own, a line can go; nothing reads this module but script/translations.
 """
@@ -8,6 +8,8 @@ from typing import Final
 from django.utils.translation import gettext_noop
 
 WORDS: Final = (
+    gettext_noop("Save and add another"),
+    gettext_noop("Save and continue editing"),
     gettext_noop("After you’ve created a user, you’ll be able to edit more user options."),
     gettext_noop("This action will <strong>enable</strong> password-based authentication for this user."),
     gettext_noop("Disable password-based authentication"),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from nodes.models import AppService
@@ -33,13 +34,14 @@ class ServiceSettingForm(PopupForm):
 
     def _interval(self) -> forms.FloatField:
         least, most = self.limit.interval_min.total_seconds(), self.limit.interval_max.total_seconds()
-        figures = {"least": least, "most": most, "default": self.limit.interval.total_seconds()}
-        says = _("The trigger interval is a number of seconds from %(least)g to %(most)g.") % figures
+        values = {"least": least, "most": most, "default": self.limit.interval.total_seconds()}
+        figures = {name: number_format(_number(seconds)) for name, seconds in values.items()}
+        says = _("The trigger interval is a number of seconds from %(least)s to %(most)s.") % figures
         return forms.FloatField(
             label=_("Trigger interval"),
             min_value=least,
             max_value=most,
-            help_text=_("Seconds between two passes, %(least)g to %(most)g. Default: %(default)g.") % figures,
+            help_text=_("Seconds between two passes, %(least)s to %(most)s. Default: %(default)s.") % figures,
             error_messages=dict.fromkeys(("required", "invalid", "min_value", "max_value"), says),
             widget=forms.NumberInput(attrs={"autofocus": True, "step": "any"}),
         )
