@@ -35,7 +35,7 @@ DOMAINS = ("django", "djangojs", "sentences")
 LEAST_WORDS = 3
 """A text with fewer is a name, a format or a key, unless it stands where something is said."""
 SHORT = frozenset(
-    {"nothing", "never", "already killed", "no answer yet", "by DHCP", "until resumed"}
+    {"nothing", "never", "already killed", "no answer yet", "by DHCP", "until resumed", "command line"}
     | {"failover", "switchover", "ahead of", "behind", "closed", "closed again", "lossless", "solo", "no answer"}
     | {"silent", "refused", "dead", "down", "hung", "starting", "another vault", "no vault", "the beginning"}
     | {"both ports", "(database)", "(agent)", "port %(port)s", "port %(port)s %(what)s: %(HOW)s"}

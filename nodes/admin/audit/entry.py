@@ -61,7 +61,7 @@ def written(entry: LogEntry) -> str:
 def shown(entry: LogEntry) -> Shown:
     data = entry.additional_data if isinstance(entry.additional_data, dict) else {}
     kind = kind_of(entry.content_type)
-    via, system_user = str(data.get("via", "")), str(data.get("system_user", ""))
+    via, system_user = said(str(data.get("via", ""))), str(data.get("system_user", ""))
     # Written in English, read in the reader's language; the export keeps it as it was written.
     what = said(written(entry)) or str(ACTIONS[entry.action]) % {"kind": kind}
     return Shown(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -129,7 +130,9 @@ def _notes(told: Mapping[str, Any]) -> list[str]:
     if told.get("acknowledges"):
         notes.append(_("acknowledges"))
     return notes + [
-        str(words) % {"value": said(str(told[key]))} for key, words in _TEXTS.items() if told.get(key) not in (None, "")
+        str(words) % {"value": value_text(told[key])}
+        for key, words in _TEXTS.items()
+        if told.get(key) not in (None, "")
     ]
 
 
@@ -148,9 +151,14 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def value_text(value: Any) -> str:
+    """A sentence or a figure, as the reader writes it."""
+    return number_format(value) if isinstance(value, float) else said(str(value))
+
+
 def ms_text(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+    return number_format(round(value)) if value >= 10 else number_format(round(value, 1), 1)
 
 
 def seconds_text(value: Any) -> str:
-    return _("%(number)s s") % {"number": f"{value:.1f}" if value < 10 else f"{value:.0f}"}
+    return _("%(number)s s") % {"number": ms_text(value)}

@@ -12,12 +12,13 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 
+from nodes.admin.operations.words import step_label
 from nodes.models import Event, Operation
 from nodes.sentences import said
 from replication.core import diagnosis, plan, switchover
 
 from .filter import ORDER
-from .nodes import NodeSeen, is_number, link_word, list_of, ms_text, node_seen, object_of
+from .nodes import NodeSeen, is_number, link_word, list_of, ms_text, node_seen, object_of, value_text
 
 KNOWN: Final = frozenset({"seen", "why", "steps_ms", "operation", "traceback"})
 """Parts of the evidence that have a place of their own on the page."""
@@ -93,7 +94,9 @@ def steps_of(evidence: Mapping[str, Any]) -> tuple[Step, ...]:
     whole, before, steps = max((ms for _name, ms in ends), default=0.0) or 1.0, 0.0, []
     for name, ms in ends:
         x, width = 100 * before / whole, 100 * (ms - before) / whole
-        steps.append(Step(name, ms_text(ms), ms_text(ms - before), f"{min(x, 99):.2f}", f"{max(width, 1):.2f}"))
+        steps.append(
+            Step(step_label(name), ms_text(ms), ms_text(ms - before), f"{min(x, 99):.2f}", f"{max(width, 1):.2f}")
+        )
         before = ms
     return tuple(steps)
 
@@ -179,7 +182,7 @@ def _row(row: Mapping[str, Any]) -> tuple[Fact, ...]:
                 _("Begun and not resolved"),
                 words
                 % {
-                    "kind": intent.get("kind", ""),
+                    "kind": said(str(intent.get("kind", ""))),
                     "old": intent.get("former_primary") or nobody,
                     "new": intent.get("target") or nobody,
                     "revoke": ", ".join(map(str, list_of(intent.get("must_revoke")))) or nobody,
@@ -216,4 +219,4 @@ def _flat(value: Any) -> str:
         return ", ".join(f"{key}: {_flat(each)}" for key, each in value.items()) or "–"
     if isinstance(value, list):
         return ", ".join(map(_flat, value)) or "–"
-    return said(str(value))
+    return value_text(value)

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.formats import number_format
+
 from nodes.admin.watch import Watch
 from nodes.models import AppService, ServiceWorker
 from nodes.models.service import HOUSEKEEPING_NAME
@@ -54,7 +56,7 @@ class ServiceRow:
     @property
     def interval(self) -> str:
         """Seconds, without needless zeros."""
-        return f"{interval_of(self.service).total_seconds():g}"
+        return number_format(f"{interval_of(self.service).total_seconds():g}")
 
     @property
     def ages(self) -> dict[str, float | None]:
