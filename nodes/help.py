@@ -120,7 +120,7 @@ def _render(name: str, file: Path) -> Page:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     markdown.add_render_rule("table_open", _table_open)
     markdown.add_render_rule("table_close", _table_close)
-    tokens = markdown.parse(file.read_text("utf-8"))
+    tokens = _without_pictures(markdown.parse(file.read_text("utf-8")))
     sections = _number_headings(tokens, name)
     for index, token in enumerate(tokens):
         if token.children and tokens[index - 1].type != "heading_open":
@@ -132,6 +132,17 @@ def _render(name: str, file: Path) -> Page:
     html = markdown.renderer.render(tokens, markdown.options, {})
     title = next((section.title for section in sections if section.level == 1), name)
     return Page(name, file.parent.name, title, tuple(sections), mark_safe(html))  # noqa: S308 - our own files, their HTML escaped
+
+
+def _without_pictures(tokens: list[Token]) -> list[Token]:
+    """Paragraphs that are a picture are left out: it shows the very screens that the reader has, and is not in the image."""
+    pictures = {
+        place
+        for index, token in enumerate(tokens)
+        if token.type == "inline" and token.children and all(child.type == "image" for child in token.children)
+        for place in range(index - 1, index + 2)
+    }
+    return [token for index, token in enumerate(tokens) if index not in pictures]
 
 
 def _table_open(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:

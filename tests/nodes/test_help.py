@@ -71,6 +71,15 @@ class TestPages:
         assert "](../evidence/" in (ROOT / "docs/design/rejoin.md").read_text()
         assert "evidence/" not in page.html
 
+    def test_a_picture_leaves_nothing_behind(self) -> None:
+        """The reader has the screen itself."""
+        page = pages.page("reference-vault-screen")
+        assert page is not None
+        assert "](../screenshots/safety.png)" in (ROOT / "docs/reference/vault-screen.md").read_text()
+        assert "screenshots" not in page.html
+        assert "<p></p>" not in page.html
+        assert "A solo vault: nobody would be promoted" not in page.html
+
     def test_html_in_a_page_comes_out_as_text(self, tmp_path: Path) -> None:
         file = tmp_path / "evil.md"
         file.write_text(
