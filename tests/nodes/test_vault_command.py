@@ -47,6 +47,15 @@ class TestWhatItDoes:
         vault_command("stop", "--yes")
         assert AppService.objects.get(pk=service.pk).desired_state == DesiredState.STOPPED
 
+    def test_yes_is_allowed_where_nothing_is_asked_and_confirms_no_name(
+        self, service: AppService, pair: Pair, lead: Callable[..., None]
+    ) -> None:
+        lead()
+        vault_command("start", "--yes")
+        assert AppService.objects.get(pk=service.pk).desired_state == DesiredState.STARTED
+        assert refusal("delete", "beta.example", "--yes").startswith("W44")
+        assert VaultNode.objects.present().filter(hostname="beta.example").exists()
+
     def test_a_service_by_its_name(self, service: AppService) -> None:
         housekeeping = AppService.objects.exclude(pk=service.pk).first()
         if housekeeping is None:

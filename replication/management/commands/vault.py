@@ -17,7 +17,7 @@ from replication.stores.wishes import QueueUnavailable, RefusedWish
 
 _NODE: Final = "hostname of the node, as the Vault screen shows it"
 _SERVICE: Final = "name of the service"
-_ASKS: Final = "yes, do it: what a screen asks before it acts, this command refuses without"
+_ASKS: Final = "yes, do it: where a screen asks before it acts, this command refuses without"
 POLICIES: Final = ("stay-writable", "block")
 _FLAGS: Final = {"confirm": "--confirm HOSTNAME", "reason": "--reason TEXT"}
 """How the fields of a form are given here."""
@@ -36,6 +36,8 @@ class Command(BaseCommand):
             one = actions.add_parser(name, help=says, description=says)
             for names, options in arguments:
                 one.add_argument(*names, **options)
+            # Also where nothing is asked: a script may always give it.
+            one.add_argument("--yes", action="store_true", help=_ASKS)
             one.add_argument("--reason", default="", help="why, in your own words; kept in the audit log")
             one.add_argument(
                 "--as", dest="as_user", default="", metavar="USER", help="the console's user who asks for it"
@@ -151,39 +153,37 @@ def _unlock(o: dict[str, Any]) -> str:
 
 _on_service = ((("service",), {"nargs": "?", "default": SERVICE_NAME, "help": _SERVICE}),)
 _on_node = ((("node",), {"help": _NODE}),)
-_yes = ((("--yes",), {"action": "store_true", "help": _ASKS}),)
 _typed = (
     (("--confirm",), {"default": "", "metavar": "HOSTNAME", "help": "its hostname once more, where that is asked"}),
 )
 _Action = tuple[str, Callable[[dict[str, Any]], str], tuple[tuple[tuple[str, ...], dict[str, Any]], ...]]
 ACTIONS: Final[dict[str, _Action]] = {
     "start": ("Start a service.", _start, _on_service),
-    "stop": ("Stop a service: nothing fails over while it is stopped.", _stop, (*_on_service, *_yes)),
+    "stop": ("Stop a service: nothing fails over while it is stopped.", _stop, _on_service),
     "run": ("One full pass of a started service, at once.", _run, _on_service),
     "activate": ("Let a node take part.", _activate, _on_node),
     "deactivate": ("Take a node out of replication.", _deactivate, (*_on_node, *_typed)),
     "delete": ("Delete a node.", _delete, (*_on_node, *_typed)),
-    "switch-over": ("Make a node the Master while both live.", _switch_over, (*_on_node, *_yes)),
+    "switch-over": ("Make a node the Master while both live.", _switch_over, _on_node),
     "resynchronize": (
         "Bring the fallbacks to the Master's position.",
         _resynchronize,
         ((("node",), {"nargs": "?", "default": "", "help": f"{_NODE}; all fallbacks without"}),),
     ),
-    "clear-hold": ("Do not hold back the next failover on silence.", _clear_hold, _yes),
+    "clear-hold": ("Do not hold back the next failover on silence.", _clear_hold, ()),
     "pause": (
         "Pause automatic failover; needs --reason.",
         _pause,
         (
             (("--minutes",), {"type": int, "default": 60, "help": f"how long, at most {_LONGEST}; 60 without"}),
             (("--until-resumed",), {"action": "store_true", "help": "without an end of its own"}),
-            *_yes,
         ),
     ),
     "resume": ("End the pause.", _resume, ()),
     "policy": (
         "What a vault does without its acker.",
         _policy,
-        ((("policy",), {"choices": POLICIES, "help": "stay writable (solo), or block writes until it is back"}), *_yes),
+        ((("policy",), {"choices": POLICIES, "help": "stay writable (solo), or block writes until it is back"}),),
     ),
     "cancel": ("Cancel an operation.", _cancel, ((("operation",), {"help": "its id, from vault_status --json"}),)),
     "unlock": (
