@@ -103,6 +103,7 @@ class Bounded:
         super().__init__(*args, **kwargs)
         field = self.fields.get(self.permission_field)
         if field is not None:
+            field.label_from_instance = lambda permission: str(permission.name)
             field.queryset = offered(getattr(self.instance, self.permission_field) if self.instance.pk else None)
 
     def _refuse(self, changed: Iterable[Permission]) -> None:
@@ -163,6 +164,11 @@ class KnowsWhoAsks:
         form = super().get_form(request, obj, change=change, **kwargs)  # type: ignore[misc]
         return type(form.__name__, (form,), {"asks": request.user})
 
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Check boxes: Django's two lists side by side need a script, a mouse and a wide screen."""
+        kwargs.setdefault("widget", forms.CheckboxSelectMultiple)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)  # type: ignore[misc]
+
     def _reaches(self, request: HttpRequest, obj: Any) -> bool:
         raise AssertionError("each has its own")
 
@@ -183,7 +189,7 @@ class ConsoleUserAdmin(KnowsWhoAsks, UserAdmin):
     add_form = NewUserForm
     list_display = ("username", "roles", "may_log_in", "is_superuser", "last_login")
     list_filter = ("groups", "is_staff", "is_active")
-    filter_horizontal = ("user_permissions",)
+    filter_horizontal = ()
     readonly_fields = ("last_login", "date_joined")
     add_fieldsets = (
         (None, {"fields": ("username", "password1", "password2")}),
@@ -223,6 +229,7 @@ class ConsoleUserAdmin(KnowsWhoAsks, UserAdmin):
 @admin.register(Group)
 class ConsoleGroupAdmin(KnowsWhoAsks, GroupAdmin):
     form = GroupForm
+    filter_horizontal = ()
 
     def _reaches(self, request: HttpRequest, obj: Any) -> bool:
         return obj is None or not group_out_of_reach(request.user, obj)

@@ -85,10 +85,23 @@
   });
   // --- a new list keeps the menu that is open, and the focus has a place to go when its own is gone
   let openMenus = [];
+  let place = null; // of the focus: htmx itself finds only what has an id and is seen at once
+  const alike = (kind) => [...live().querySelectorAll(kind.tag)].filter((each) => each.getAttribute("href") === kind.href && each.textContent === kind.text);
   document.body.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.target.id === "live")
-      openMenus = [...document.querySelectorAll("details:is(.menu, .keep)[open] > summary")].map((summary) => summary.id);
+    if (event.detail.target.id !== "live") return;
+    openMenus = [...document.querySelectorAll("details:is(.menu, .keep)[open] > summary")].map((summary) => summary.id);
+    const at = document.activeElement;
+    place = null;
+    if (live().contains(at)) {
+      const kind = { tag: at.tagName, href: at.getAttribute("href"), text: at.textContent };
+      place = { ...kind, number: alike(kind).indexOf(at) };
+    }
   });
+  function refocus() {
+    const again = place && document.activeElement === document.body ? alike(place)[place.number] : null;
+    place = null;
+    if (again) again.focus({ preventScroll: true });
+  }
   function reopenMenus() {
     for (const id of openMenus) {
       const summary = document.getElementById(id);
@@ -105,16 +118,17 @@
   }
 
   document.body.addEventListener("htmx:afterSwap", (event) => {
-    if (event.detail.target.id === "live") {
-      reopenMenus();
-      if (!dialog.open && document.activeElement === document.body) focusOpener();
-    }
+    if (event.detail.target.id === "live") reopenMenus();
     if (event.detail.target.id === "dialog-body") {
       if (!dialog.open && event.detail.xhr.responseText.includes("dialog-title")) dialog.showModal();
     }
     localTimes(document);
     readAges();
     showClosers(document);
+    if (event.detail.target.id === "live") {
+      refocus();
+      if (!dialog.open && document.activeElement === document.body) focusOpener();
+    }
   });
   // After settling: htmx itself focuses [autofocus] until then, also when another field is wrong.
   document.body.addEventListener("htmx:afterSettle", (event) => {

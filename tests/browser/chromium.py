@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -17,9 +17,26 @@ ARGUMENTS = [
 WAIT_MS = 30_000
 
 
+_drivers: list[Playwright] = []
+"""Playwright allows one per thread: whoever comes second takes the first one's."""
+
+
+@contextlib.contextmanager
+def driver() -> Iterator[Playwright]:
+    if _drivers:
+        yield _drivers[0]
+        return
+    with sync_playwright() as playwright:
+        _drivers.append(playwright)
+        try:
+            yield playwright
+        finally:
+            _drivers.clear()
+
+
 @contextlib.contextmanager
 def browser(chromium_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
+    with driver() as playwright:
         running = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
         try:
             yield running

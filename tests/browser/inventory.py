@@ -1,6 +1,11 @@
-"""A console with an inventory but without vault hosts, for tests that only look at the screens."""
+"""A console with an inventory but without vault hosts, for tests that only look at the screens.
+
+`site()` is one with INVENTORY. The tests of this directory share one for all of them (conftest.py): they take `console`, with
+INVENTORY, or `busy`, with BUSY on top: everything that a screen can show. What a test writes is undone before the next one.
+"""
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +56,72 @@ ApplicationNode.objects.create(hostname="controller-2.example", version="0.0.1",
 Group.objects.create(name="Operators")
 """
 
+# Operations in each state, an event with evidence, the journal of lag, workers and their log, who is not everybody, audit
+# entries, and jobs that have failed. Keys are written out: tests know things by them.
+BUSY = """
+import json
+import django_rq
+from datetime import timedelta
+from django.contrib.auth.models import User
+from django.utils import timezone
+from nodes.models import *
+from replication.core.evidence import evidence_of
+from replication.core.roles import Witness
+from replication.jobs import preflight
+from replication.stores import wishes
+from rq.job import JobStatus
+from rq.registry import FailedJobRegistry
+from rq.results import Result
+from tests import builders
+from tests.nodes.test_report import FAILOVER, FIRST_WRITE, SEEN, SWITCHOVER
+now, vault = timezone.now(), Vault.objects.get()
+alpha, beta = VaultNode.objects.get(pk="a" * 32), VaultNode.objects.get(pk="b" * 32)
+delta, admin = VaultNode.objects.get(pk="d" * 32), User.objects.get(username="admin")
+def named(what):
+    return json.loads(json.dumps(what).replace("alpha.example", alpha.hostname).replace("beta.example", beta.hostname))
+common = {"vault": vault, "node": beta, "started_at": now}
+Operation.objects.create(pk="f" * 32, kind="failover", state="succeeded", finished_at=now, steps=named(FAILOVER),
+    result={"summary": "beta.vault.example is Master now", **FIRST_WRITE}, **common)
+Event.objects.create(vault=vault, text="beta is Master now", operation="f" * 32, rule="P30", epoch=8,
+    evidence={"seen": named(SEEN), "operation": "f" * 32, "fence": "fenced"})
+Operation.objects.create(pk="5" * 32, kind="switchover", state="failed", finished_at=now, message="it did not close in time",
+    steps=[*named(SWITCHOVER[:1]), {"name": "close alpha", "state": "failed", "began_ms": 6, "ms": 2006, "says": "commits hang"},
+           {"name": "open beta", "state": "waiting"}], **common)
+Operation.objects.create(pk="6" * 32, kind="resynchronize", state="cancelled", finished_at=now, reason="not tonight", **common)
+Operation.objects.create(pk="8" * 32, kind="follow", state="needs-person", finished_at=now, message="it holds 3 transactions more",
+    **common)
+Operation.objects.create(pk="e" * 32, kind="resynchronize", state="running", done=1000, total=4000, unit="transactions",
+    steps=[{"name": "catch-up beta", "state": "running", "began_ms": 5, "ms": 9000}],
+    result={"samples": [[0, 0], [5, 500], [10, 1000]]}, **common)
+Operation.objects.filter(pk="e" * 32).update(changed_at=now + timedelta(hours=1))
+seen = evidence_of(builders.vault(builders.primary(silent=builders.LONG, witness=Witness.SILENT),
+    builders.node("b", says={"db": {"heard_age": 9.0}})))
+Event.objects.create(pk=4711, text="failover: b.example is Master now", rule="P30", diagnosis="D70", level="warning",
+    operation="f" * 32, epoch=8, evidence={"seen": seen,
+    "steps_ms": {"claimed": 5.0, "revoke b.example": 21.0, "open b.example": 52.0}})
+LagSample.objects.bulk_create(LagSample(node_id=c * 32, at=now - timedelta(seconds=5 * i), seconds=float(i % 7), transactions=i)
+    for c in "bc" for i in range(1000))
+for id, process in (("h" * 32, "a (pid 4711)"), ("b", "b (pid 4712)")):
+    ServiceWorker.objects.create(id=id, service="SystemHighAvailabilityService", host="controller-1", process=process,
+        started_at=now, seen_at=now)
+for level, text in ((20, "the first line"), (30, "the disk is slow"), (40, "a step failed\\nTraceback: <b>no markup</b>")):
+    LogLine.objects.create(service="SystemHighAvailabilityService", at="2026-03-01T12:00:00Z", host="controller-1",
+        process="a (pid 4711)", level=level, text=text)
+User.objects.create_user("newcomer", password="a long password", is_staff=True)
+wishes.set_active(delta, True, admin, reason="the new disk is in")
+queue = django_rq.get_queue("ops")
+for name in ("failed-job", "another-failed-job"):
+    job = queue.enqueue(preflight, "0" * 32, job_id=name)
+    queue.connection.lrem(queue.key, 0, job.id)
+    job.set_status(JobStatus.FAILED)
+    FailedJobRegistry(queue=queue).add(job)
+    Result.create_failure(job, ttl=3600, exc_string="Traceback: " + "a very long line " * 20)
+"""
+RUNNING, FAILED, FAILED_OVER = "e" * 32, "5" * 32, "f" * 32
+"""Operations of BUSY."""
+EVENT = 4711
+"""Its event with evidence."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -59,6 +130,7 @@ class Site:
     chromium: Browser
     session: Any
     """Cookies of the administrator."""
+    directory: Path
 
     @contextlib.contextmanager
     def page(self, *, logged_in: bool = True, **options: Any) -> Iterator[Page]:
@@ -71,6 +143,34 @@ class Site:
         finally:
             context.close()
 
+    def add(self, rows: str) -> None:
+        """Run this with the console's models."""
+        self.control.manage("shell", "-v0", "-c", rows)
+
+    def tell(self, text: str) -> None:
+        """An event of this very moment."""
+        self.control.execute(
+            "INSERT INTO nodes_event (at, node_name, epoch, rule, diagnosis, level, text, evidence, operation, actor)"
+            " VALUES (strftime('%Y-%m-%d %H:%M:%f', 'now'), '', 0, '', '', 'info', ?, '{}', '', '')",
+            text,
+        )
+
+    def save(self, name: str) -> None:
+        """Keep the metadata database as it is now, under this name."""
+        self._copy(self._database, self.directory / name)
+
+    def restore(self, name: str) -> None:
+        """Everything in the metadata database as it was kept; sessions too."""
+        self._copy(self.directory / name, self._database)
+
+    @property
+    def _database(self) -> Path:
+        return self.control.var / "metadata.sqlite3"
+
+    def _copy(self, source: Path, target: Path) -> None:
+        with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
+            old.backup(new)
+
 
 @contextlib.contextmanager
 def site(directory: Path, chromium_path: str) -> Iterator[Site]:
@@ -82,4 +182,4 @@ def site(directory: Path, chromium_path: str) -> Iterator[Site]:
         context.pages[0].locator("#vault-nodes").wait_for()
         session = context.storage_state()
         context.close()
-        yield Site(control, url, chromium, session)
+        yield Site(control, url, chromium, session, directory)

@@ -1,28 +1,15 @@
 """The Vault table by keyboard and near the edges of the window: menus, and the questions before safety is taken away."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.chromium import complaints
-from tests.browser.inventory import Site, site
+from tests.browser.inventory import Site
 
 VAULT = "/admin/nodes/vaultnode/"
 B, C, D = "b" * 32, "c" * 32, "d" * 32
-
-
-@pytest.fixture(scope="module")
-def console(chromium_path: str) -> Iterator[Site]:
-    directory = Path(tempfile.mkdtemp(prefix="vha-"))
-    try:
-        with site(directory, chromium_path) as made:
-            yield made
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,40 +1,16 @@
 """The pictures of the Vault screen in a real browser: the chart loads by itself, outlives a new list, and everything fits."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.chromium import complaints
-from tests.browser.inventory import Site, site
+from tests.browser.inventory import Site
 
 VAULT = "/admin/nodes/vaultnode/"
-SAMPLES = """
-from datetime import timedelta
-from django.utils import timezone
-from nodes.models import LagSample
-now = timezone.now()
-LagSample.objects.bulk_create(LagSample(node_id=c * 32, at=now - timedelta(seconds=5 * i), seconds=float(i % 7), transactions=i)
-    for c in "bc" for i in range(1000))
-"""
 
 
-@pytest.fixture(scope="module")
-def console(chromium_path: str) -> Iterator[Site]:
-    directory = Path(tempfile.mkdtemp(prefix="vha-"))
-    try:
-        with site(directory, chromium_path) as running:
-            running.control.manage("shell", "-v0", "-c", SAMPLES)
-            yield running
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def test_the_chart_loads_by_itself_and_a_new_list_leaves_it_alone(console: Site) -> None:
-    with console.page() as page:
+def test_the_chart_loads_by_itself_and_a_new_list_leaves_it_alone(busy: Site) -> None:
+    with busy.page() as page:
         heard = complaints(page)
         page.goto(VAULT)
         chart = page.locator("#lag")
@@ -43,7 +19,7 @@ def test_the_chart_loads_by_itself_and_a_new_list_leaves_it_alone(console: Site)
         expect(chart).to_contain_text("Worst in 6 h")
         chart.evaluate("(element) => { element.dataset.mine = 'yes'; }")
         before = page.locator("#live").get_attribute("data-stamp")
-        console.control.manage("shell", "-v0", "-c", "from nodes.models import *; Event.objects.create(text='news')")
+        busy.tell("news")
         expect(page.locator("#live")).not_to_have_attribute("data-stamp", str(before))
         expect(page.locator("#live")).to_contain_text("news")
         assert chart.get_attribute("data-mine") == "yes", "the very same element"
@@ -54,8 +30,8 @@ def test_the_chart_loads_by_itself_and_a_new_list_leaves_it_alone(console: Site)
 
 
 @pytest.mark.parametrize("width", [360, 1360, 2560])
-def test_the_picture_that_fits_is_shown_and_nothing_sticks_out(console: Site, width: int) -> None:
-    with console.page(viewport={"width": width, "height": 900}) as page:
+def test_the_picture_that_fits_is_shown_and_nothing_sticks_out(busy: Site, width: int) -> None:
+    with busy.page(viewport={"width": width, "height": 900}) as page:
         page.goto(VAULT)
         page.locator("#lag table").wait_for()
         shown = "narrow" if width == 360 else "wide"
@@ -76,8 +52,8 @@ def test_the_picture_that_fits_is_shown_and_nothing_sticks_out(console: Site, wi
         assert stick_out == 0
 
 
-def test_the_panel_is_read_out_with_its_name(console: Site) -> None:
-    with console.page() as page:
+def test_the_panel_is_read_out_with_its_name(busy: Site) -> None:
+    with busy.page() as page:
         page.goto(VAULT)
         panel = page.get_by_role("region", name="Safety")
         expect(panel).to_contain_text("takes over in about 0.1 s when its database dies")
