@@ -17,8 +17,14 @@ from django.utils.translation import get_language, override, to_locale
 
 DOMAIN = "sentences"
 GAP = re.compile(r"%\((\w+)\)s")
-HOSTNAME = re.compile(r"host(name)?\d*$")
-"""Gaps that hold no spaces, so that no sentence is swallowed by the one behind it."""
+SHAPES = {"host": r"\S*?", "hostname": r"\S*?", "span": r"\S+ \S+?", "number": r"[\d.]+", "setting": r"\w+"}
+"""What some gaps hold: a hostname has no spaces, so that no sentence is swallowed by the one behind it; a span is "2.1 s"."""
+NAMES = "names"
+"""A gap that holds "a, b and c"."""
+RULE = re.compile(r"(?P<rule>[A-Z]\d\d · )(?P<says>.*)", re.DOTALL)
+BEFORE_RULE = re.compile(r" (?=[A-Z]\d\d · )")
+WITH_RULE = re.compile(r"(?P<first>.*) \((?P<rule>[A-Z]\d\d) (?P<says>.*)\)", re.DOTALL)
+"""An action with what was wrong: "the primary is lost: promote the acker (D10 its agent says …)"."""
 DEPTH = 6
 """A sentence may stand in the gap of another one, and so on."""
 LONGEST = 4000
@@ -40,7 +46,7 @@ def pattern(template: str) -> re.Pattern[str]:
     parts, last, seen = [], 0, set()
     for gap in GAP.finditer(template):
         parts.append(re.escape(template[last : gap.start()]))
-        inside = r"\S*?" if HOSTNAME.match(gap[1]) else ".*?"
+        inside = SHAPES.get(gap[1].rstrip("0123456789"), ".*?")
         parts.append(f"(?P<{gap[1]}>{inside})" if gap[1] not in seen else f"(?P={gap[1]})")
         seen.add(gap[1])
         last = gap.end()
@@ -110,7 +116,10 @@ def _filled(language: str, template: _Template, text: str, depth: int) -> str | 
     """The translation with the gaps of this text; None when the text is another one."""
     if not all(piece in text for piece in template.pieces) or not (found := template.shape.fullmatch(text)):
         return None
-    return GAP.sub(lambda gap: _in(language, found[gap[1]], depth), template.translation)
+    gaps = {name: _in(language, said, depth) for name, said in found.groupdict().items()}
+    if " and " in gaps.get(NAMES, ""):
+        gaps[NAMES] = gaps[NAMES].replace(" and ", f" {_in(language, 'and')} ")
+    return GAP.sub(lambda gap: gaps[gap[1]], template.translation)
 
 
 def _in_list(language: str, text: str, depth: int) -> str | None:
@@ -127,6 +136,12 @@ def _in_list(language: str, text: str, depth: int) -> str | None:
 
 def _in_parts(language: str, text: str, depth: int) -> str:
     """Sentences that were put together: a beginning or an end, or one with somebody's own words behind it."""
+    if len(sentences := BEFORE_RULE.split(text)) > 1:
+        return " ".join(_in(language, sentence, depth) for sentence in sentences)
+    if ruled := RULE.fullmatch(text):
+        return ruled["rule"] + _in(language, ruled["says"], depth)
+    if ruled := WITH_RULE.fullmatch(text):
+        return f"{_in(language, ruled['first'], depth)} ({ruled['rule']} {_in(language, ruled['says'], depth)})"
     for head, translation in _catalogue(language).heads:
         if text.startswith(head):
             return translation + _in(language, text.removeprefix(head), depth)

@@ -158,6 +158,27 @@ def test_the_choice_of_languages_is_what_there_are_catalogues_for() -> None:
             "der Primary weist seine Position ab: Got fatal error 1236 from master",
             id="a server's error stays as it is",
         ),
+        pytest.param(
+            "switchover did not succeed: R10 · it is the Master already",
+            "Switchover ist nicht gelungen: R10 · er ist bereits der Master",
+            id="with its rule",
+        ),
+        pytest.param(
+            "the primary is lost: promote the acker (D10 the primary's own agent says that its database is dead)",
+            "der Primary ist verloren: den Bestätiger befördern (D10 der eigene Agent des Primarys sagt, dass dessen Datenbank"
+            " tot ist)",
+            id="with what was wrong",
+        ),
+        pytest.param(
+            "c reaches a and b on both ports.", "c erreicht a und b auf beiden Ports.", id="names that are counted up"
+        ),
+        pytest.param(
+            "The clock of c is 2.1 s ahead of the one of this console: its log would tell things in a wrong order. Let NTP"
+            " keep the clocks of all hosts.",
+            "Die Uhr von c geht gegenüber der dieser Konsole 2.1 s vor: Sein Log erzählte die Dinge in falscher Reihenfolge."
+            " NTP die Uhren aller Hosts stellen lassen.",
+            id="two gaps beside each other",
+        ),
         pytest.param("Got fatal error 1236 from master", "Got fatal error 1236 from master", id="nobody of us said so"),
         pytest.param(
             "<b>%(name)s</b> is held back: 100 %s (",

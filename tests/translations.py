@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from replication.core.plan import ActionKind
 from replication.core.roles import NodeStatus
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +45,14 @@ SHORT = frozenset(
 )
 STATUSES = tuple(f"%(hostname)s is {status.removeprefix('slave-')}%(value)s" for status in NodeStatus)
 """What replication/core/status.py says of each fallback: as a template for all statuses it would fit anything."""
+WORDS = {
+    "and": "replication/core/surroundings.py",
+    **{f"%(number)s {unit}": "replication/core/surroundings.py" for unit in ("days", "hours", "minutes")},
+    "%(setting)s is %(found)s, must be %(wanted)s": "replication/dialects/mariadb_settings.py",
+    "%(hostname)s is deleted: %(how)s": "replication/procedures/controller/following.py",
+    **{kind.value: "replication/core/plan.py" for kind in ActionKind},
+}
+"""What no rule below finds: made of pieces, or in a room that else says nothing."""
 SAYING = frozenset({"DESCRIPTION", "text", "says", "message", "summary", "what", "label"})
 """Names of variables and arguments that hold sentences."""
 RECORDING = frozenset({"record", "_record", "_event", "_note", "_set_service"})
@@ -185,6 +194,8 @@ def sentences() -> dict[str, str]:
                 found.setdefault(text, f"{file.relative_to(ROOT)}:{line}")
     for text in STATUSES:
         found[text] = "replication/core/status.py:0"
+    for text, where in WORDS.items():
+        found.setdefault(text, f"{where}:0")
     for name in LABELS:
         for line, text in _labels(ast.parse((ROOT / name).read_text())):
             found.setdefault(text, f"{name}:{line}")
