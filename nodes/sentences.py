@@ -27,7 +27,7 @@ WITH_RULE = re.compile(r"(?P<first>.*) \((?P<rule>[A-Z]\d\d) (?P<says>.*)\)", re
 """An action with what was wrong: "the primary is lost: promote the acker (D10 its agent says …)"."""
 DEPTH = 6
 """A sentence may stand in the gap of another one, and so on."""
-LONGEST = 4000
+LONGEST = 2000
 """Characters. What is longer is no sentence of ours, and not searched for any."""
 
 
