@@ -220,6 +220,18 @@ def test_who_takes_it_along_gets_it_as_it_was_written(wished: None, administrato
         assert "node deleted" in german_s
 
 
+def test_the_report_for_machines_is_the_same_for_every_reader(
+    things: dict[str, Any],  # noqa: F811
+    administrator: User,
+) -> None:
+    readers = (german(administrator), Client())
+    readers[1].force_login(administrator)
+    url = f"/admin/nodes/operation/{things['failover']}/report.json"
+    texts = [client.get(url).content.decode() for client in readers]
+    assert texts[0] == texts[1]
+    assert "not recorded" in texts[0]
+
+
 def test_a_refusal_is_said_at_once_in_the_language_of_who_asked(pair: Pair, administrator: User) -> None:
     VaultNode.objects.filter(pk=pair[1].pk).update(active=False)
     page = german(administrator).get(VAULT).content.decode()
@@ -277,7 +289,7 @@ class Texts(HTMLParser):
             self.said.append(data.strip())
 
 
-NOT_OURS = re.compile(r"root-of-all$|^Can |something was done|^someone|Somebody's|^a line$|^Vault \||^nodes \|")
+NOT_OURS = re.compile(r"root-of-all\)?$|^Can |something was done|^someone|Somebody's|^a line$|^Vault \||^nodes \|")
 """What the tests wrote, and the names of permissions, which Django keeps in the database."""
 PAGES = [
     address
@@ -298,6 +310,12 @@ def in_german(things: dict[str, Any], administrator: User, lead: Callable[..., N
     return things, german(administrator)
 
 
+def english_in(html: str) -> list[str]:
+    parser = Texts()
+    parser.feed(html)
+    return [text for text in parser.said if ENGLISH.search(text) and not NOT_OURS.search(text)]
+
+
 @pytest.mark.parametrize("address", PAGES, ids=lambda address: address.key)
 def test_no_screen_says_anything_in_english(in_german: tuple[dict[str, Any], Client], address: Address) -> None:
     known, client = in_german
@@ -306,11 +324,33 @@ def test_no_screen_says_anything_in_english(in_german: tuple[dict[str, Any], Cli
     if answer.status_code == 302:
         return  # who has logged in needs no login page
     html = answer.content.decode()
-    parser = Texts()
-    parser.feed(html)
-    assert [text for text in parser.said if ENGLISH.search(text) and not NOT_OURS.search(text)] == []
+    assert english_in(html) == []
     # A German comma is none of an attribute of a picture.
     assert re.findall(r'\b(?:x|y|width|height|cx|cy|d|viewBox|data-age|value)="[^"]*\d,\d[^"]*"', html) == []
+
+
+ACTIONS = [
+    address
+    for address in addresses()
+    if address.key in DOORS
+    and address.key.startswith("admin:")
+    and DOORS[address.key].post in (200, 302, 422)
+    and not re.search(r"jsi18n|export|download|login|logout|auth_", address.key)
+]
+
+
+@pytest.mark.parametrize("address", ACTIONS, ids=lambda address: address.key)
+def test_no_refusal_and_no_notice_is_in_english(in_german: tuple[dict[str, Any], Client], address: Address) -> None:
+    """To a form without any field, and to what needs none."""
+    known, client = in_german
+    answer = client.post(url_of(address, known), follow=True)
+    assert answer.status_code in (200, 422)
+    assert english_in(answer.content.decode()) == []
+
+
+def test_the_walk_finds_english() -> None:
+    html = '<p title="is it">Es ist <b>there is</b> gut</p><pre>it is</pre><p lang="en">this is</p><input placeholder="the">'
+    assert english_in(html) == ["is it", "there is", "the"]
 
 
 def test_the_help_says_that_it_is_english(administrator: User) -> None:
