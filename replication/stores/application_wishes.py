@@ -152,6 +152,6 @@ def _note(
 ) -> None:
     """The event for everybody, and the entry of the audit log."""
     said = f"{text}: {reason[:500]}" if reason else text
-    name = actor.get_username() if actor is not None else ""
+    name = audit.name_of(actor)
     Event.objects.create(node_name=host.hostname, text=said, actor=name)
     audit.record(host, text, changes, actor=actor, reason=reason, action=action)

@@ -54,6 +54,11 @@ def record(
         )
 
 
+def name_of(user: Any) -> str:
+    """As events keep it; "" for nobody, as with a command."""
+    return str(user.get_username()) if user is not None else ""
+
+
 def is_secret(name: str) -> bool:
     """Whether a field of this name holds what nobody may read in a log."""
     return any(word in name.lower() for word in _SECRETS)

@@ -131,7 +131,7 @@ def end_forsaken() -> int:
 def _tell(operation: Operation, actor: Any, reason: str, before: str, *, ended: bool) -> None:
     kind = written(operation.get_kind_display)
     text = f"{kind} was cancelled" if ended else f"Cancel of {kind} requested"
-    who = actor.get_username() if actor is not None else ""
+    who = audit.name_of(actor)
     Event.objects.create(
         vault=operation.vault,
         node_name=operation.node.hostname if operation.node is not None else "",

@@ -71,7 +71,7 @@ def pause_failover(vault: Vault, span: timedelta | None, actor: Any, *, reason: 
         before = _lock(vault)
         now = before.database_now
         until = now + span if span is not None else None
-        by = actor.get_username() if actor is not None else ""
+        by = audit.name_of(actor)
         Vault.objects.filter(pk=before.pk).update(paused_at=now, paused_until=until, paused_by=by, paused_reason=reason)
         text = (
             f"automatic failover paused until {until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -113,7 +113,7 @@ def _end(vault: Vault) -> Any:
 def _note(
     vault: Vault, text: str, actor: Any, changes: dict[str, tuple[Any, Any]], *, reason: str = "", level: str = "info"
 ) -> None:
-    name = actor.get_username() if actor is not None else ""
+    name = audit.name_of(actor)
     said = f"{text}: {reason}" if reason else text
     Event.objects.create(vault=vault, epoch=vault.epoch, text=said, actor=name, level=level)
     audit.record(vault, text, changes, actor=actor, reason=reason)

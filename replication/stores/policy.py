@@ -26,7 +26,7 @@ def set_stay_writable(vault: Vault, stay_writable: bool, actor: Any, *, reason: 
             vault=before,
             epoch=before.epoch,
             text=f"{text}: {reason}" if reason else text,
-            actor=actor.get_username() if actor is not None else "",
+            actor=audit.name_of(actor),
         )
         audit.record(before, text, {"stay_writable": (not stay_writable, stay_writable)}, actor=actor, reason=reason)
     return True

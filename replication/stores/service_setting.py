@@ -116,7 +116,7 @@ def change_setting(
             changed_at=timezone.now(),
             changed_by=actor if actor is not None and actor.pk else None,
         )
-        Event.objects.create(text=text[:1000], actor=actor.get_username() if actor is not None else "")
+        Event.objects.create(text=text[:1000], actor=audit.name_of(actor))
         audit.record(row, text, changes, actor=actor)
     return True
 

@@ -295,7 +295,7 @@ def clear_silence_hold(vault: Vault, actor: Any) -> None:
         held = Vault.objects.filter(pk=vault.pk, silence_failover_at__isnull=False)
         if held.update(silence_failover_at=None, silence_hold_seconds=0):
             text = "the hold after the last failover on silence was cleared"
-            Event.objects.create(vault=locked, epoch=locked.epoch, text=text, actor=_name(actor))
+            Event.objects.create(vault=locked, epoch=locked.epoch, text=text, actor=audit.name_of(actor))
             audit.record(locked, text, {"silence_hold_seconds": (locked.silence_hold_seconds, 0)}, actor=actor)
 
 
@@ -318,7 +318,7 @@ def _set_service(service: AppService, actor: Any, text: str, *, reason: str = ""
     with transaction.atomic():
         before = AppService.objects.select_for_update().get(pk=service.pk)
         AppService.objects.filter(pk=service.pk).update(**changes)
-        Event.objects.create(text=text, actor=_name(actor))
+        Event.objects.create(text=text, actor=audit.name_of(actor))
         shown = {name: (getattr(before, name), value) for name, value in changes.items() if name not in _WHO_AND_WHEN}
         audit.record(before, text, shown, actor=actor, reason=reason)
 
@@ -345,10 +345,6 @@ def _event(
         epoch=vault.epoch,
         text=whole,
         operation=operation,
-        actor=_name(actor),
+        actor=audit.name_of(actor),
     )
     audit.record(node, text, changes or {}, actor=actor, reason=reason, action=action)
-
-
-def _name(actor: Any) -> str:
-    return actor.get_username() if actor is not None else ""

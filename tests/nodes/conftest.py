@@ -23,7 +23,7 @@ from replication.stores.wishes import default_vault
 from tests.waiting import wait_for
 
 STARTED_ON = timezone.now() - timedelta(hours=1)
-VIEW = ("view_vaultnode", "view_appservice", "view_applicationnode")
+VIEW = ("view_vaultnode", "view_appservice", "view_logline", "view_applicationnode")
 
 
 @pytest.fixture(scope="session", autouse=True)

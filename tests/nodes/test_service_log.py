@@ -185,10 +185,13 @@ def test_an_empty_log_says_why(plain: Client, log: str) -> None:
     assert "No line matches." in plain.get(log, {"q": "else"}).content.decode()
 
 
-def test_only_who_may_see_the_services_may_read_their_log(
+def test_the_log_has_a_permission_of_its_own(
     user: Callable[..., User], enter: Callable[..., Client], log: str, lines: None
 ) -> None:
-    stranger, viewer = enter(user(view=False)), enter(user())
+    stranger, viewer = enter(user("view_appservice", view=False)), enter(user())
+    services = "/admin/nodes/appservice/"
+    assert f'href="{log}"' in viewer.get(services).content.decode()
+    assert f'href="{log}"' not in stranger.get(services).content.decode()
     for address in (log, log + "download/"):
         assert stranger.get(address).status_code == 403
         assert Client().get(address).status_code == 302

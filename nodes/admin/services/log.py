@@ -6,6 +6,7 @@ from datetime import UTC
 from typing import Any
 from urllib.parse import urlencode
 
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import URLPattern, reverse
@@ -20,6 +21,7 @@ from nodes.models import ApplicationNode, AppService, LogLine, ServiceWorker
 from .log_filter import LEVELS, ORDER, READERS, read_filter
 from .popup import ServicePopups
 
+PERMISSION = "nodes.view_logline"
 PAGE = 100
 CHUNK = 1000
 """Lines per page, and per query of a download."""
@@ -89,7 +91,8 @@ class ServiceLogScreen(ServicePopups, LiveScreen):
         return attachment(_as_text(_of(service).filter(chosen.where)), "text/plain", name)
 
     def _look(self, request: HttpRequest, pk: int) -> AppService:
-        self.need_view(request)
+        if not request.user.has_perm(PERMISSION):
+            raise PermissionDenied(PERMISSION)
         return self._service(pk)
 
 

@@ -8,7 +8,7 @@ from nodes.admin.live import FixedRows, Snapshot
 from nodes.admin.watch import lease_annotations_of_row
 from nodes.models import AppService, ServiceWorker
 
-from .log import ServiceLogScreen
+from .log import PERMISSION, ServiceLogScreen
 from .rows import rows_of
 from .setting import SettingPopup
 from .wishes import ServiceWishes
@@ -29,4 +29,5 @@ class AppServiceAdmin(FixedRows, ServiceWishes, SettingPopup, ServiceLogScreen):
         for row in rows:
             ages |= row.ages
         may = {name: request.user.has_perm(f"nodes.{name}_appservice") for name in ("start_stop", "run", "change")}
+        may["log"] = request.user.has_perm(PERMISSION)
         return Snapshot(tuple(row.facts for row in rows), ages, {"rows": rows, "may": may})
