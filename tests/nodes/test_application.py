@@ -218,6 +218,27 @@ class TestSharedHost:
         vault.primary = None
         assert shared_host_warning(vault, rows) == ""
 
+    def test_the_vault_screen_says_so_at_the_next_poll_and_takes_it_back(
+        self, admin: Client, master: VaultNode, django_assert_max_num_queries: Callable[[int], Any]
+    ) -> None:
+        def polled(stamp: str = "") -> tuple[bool, str]:
+            """Whether a new list warns, and its stamp; after that nothing is new, for four queries."""
+            text = admin.get("/admin/nodes/vaultnode/", {"v": stamp}).content.decode()
+            found = re.search(r'data-stamp="(\w+)"', text)
+            assert found is not None, "a new list"
+            with django_assert_max_num_queries(4):
+                assert admin.get("/admin/nodes/vaultnode/", {"v": found[1]}).status_code == 204
+            return 'id="shared-host"' in text, found[1]
+
+        warned, stamp = polled()
+        assert not warned
+        host("controller-1", "service", ip_address="192.0.2.1")
+        warned, stamp = polled(stamp)
+        assert warned
+        host("controller-2", "service", ip_address="192.0.2.22")
+        warned, stamp = polled(stamp)
+        assert not warned
+
 
 class TestWishes:
     @pytest.mark.parametrize("htmx", [True, False])

@@ -45,7 +45,7 @@ def cell(text: str, hostname: str, label: str) -> str:
     assert row is not None, f"no row of {hostname}"
     found = re.search(rf'<td data-label="{label}"[^>]*>(.*?)</td>', row[1], re.S)
     assert found is not None, f"no column {label}"
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", found[1])).split())
+    return " ".join(unescape(re.sub(r'<a class="help-mark".*?</a>|<[^>]+>', " ", found[1], flags=re.S)).split())
 
 
 def shown(client: Client, screen: str = VAULT) -> str:

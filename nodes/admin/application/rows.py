@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import DateTimeField, Subquery
+from django.db.models import Count, DateTimeField, Max, Min, Subquery
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
@@ -142,6 +142,15 @@ def ages_of(hosts: list[Any]) -> dict[str, float | None]:
 
 def _could_lead(host: ApplicationNode) -> bool:
     return host.service_seen is not None or host.system_role == ApplicationRole.CONTROLLER
+
+
+def able_annotations(now: datetime) -> dict[str, Any]:
+    """What tells whether shared_host_sentence may have changed: for another screen's one query. now: aware."""
+    able = ApplicationNode.objects.filter(active=True, service_seen__gte=now - SEEN_LATELY).order_by().values("active")
+    found = {"hosts_able": Count("pk"), "hosts_first": Min("hostname"), "hosts_last": Max("hostname")}
+    return {
+        name: Subquery(able.annotate(**{f"of_{name}": value}).values(f"of_{name}")) for name, value in found.items()
+    }
 
 
 def shares_host(host: ApplicationNode, primary: Primary) -> bool:

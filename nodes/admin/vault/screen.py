@@ -8,6 +8,8 @@ from django.http import Http404, HttpRequest
 from django.urls import URLPattern, path
 from django.utils import timezone
 
+from nodes.admin.application.rows import able_annotations
+from nodes.admin.application.screen import shared_host_warning
 from nodes.admin.live import Snapshot
 from nodes.admin.operations.shown import on_vault, vault_annotations, vault_facts
 from nodes.admin.watch import Watch, lease_annotations
@@ -61,6 +63,7 @@ class VaultNodeAdmin(AddNode, RowActions, VaultPolicy, LagChart):
                 **workers_annotations(SERVICE_NAME),
                 last_event=Subquery(Event.objects.order_by("-pk").values("pk")[:1]),
                 **vault_annotations(now),
+                **able_annotations(now),
             )
             .select_related("primary", "promotable")
             .order_by("created_at", "pk")
@@ -79,6 +82,7 @@ class VaultNodeAdmin(AddNode, RowActions, VaultPolicy, LagChart):
         facts = (
             watch.facts, safety, fences and fences.facts, hold, tuple(row.facts for row in rows), vault.last_event,
             vault_facts(vault, now), pause, vault.workers, vault.workers_since,
+            vault.hosts_able, vault.hosts_first, vault.hosts_last,
         )  # fmt: skip
         ages: dict[str, float | None] = {row.age_key: watch.answer_age(row.node.pk) for row in rows}
         ages["lease"] = watch.lease_age
@@ -110,6 +114,8 @@ class VaultNodeAdmin(AddNode, RowActions, VaultPolicy, LagChart):
             "picture": picture_of(
                 vault, shown["rows"], shown["watch"], workers_of(SERVICE_NAME) if vault.workers else ()
             ),
+            # A full answer only: what it depends on is in the stamp.
+            "shared": shared_host_warning(vault) if vault.hosts_able else "",
             "table": rendered(shown["rows"], menus, snapshot.ages),
             "operations": on_vault(vault, timezone.now()),
             "events": Event.objects.all()[:EVENTS_SHOWN],

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from nodes.choices import SystemRoleChoices
 from nodes.templatetags.console import age
+from nodes.templatetags.help import status_help
 
 from .menu import Entry, MenuFacts, menu_of
 from .rows import Row
@@ -23,7 +24,7 @@ _BEFORE: Final = (
     '<tr data-node="{name}">{delete}<th scope="row" class="host">{host}</th>'
     '<td data-label="{ip_label}" class="tabular">{ip}</td><td data-label="{port_label}" class="tabular">{port}</td>'
     '<td data-label="{system_label}">{system}</td><td data-label="{role_label}" class="current-role">{role}</td>'
-    '<td data-label="{status_label}" class="status"><span class="badge {level}">{status}</span>{notes}</td>'
+    '<td data-label="{status_label}" class="status"><span class="badge {level}">{status}</span>{help}{notes}</td>'
     '<td data-label="{age_label}">'
 )
 _BEHIND: Final = '</td><td data-label="{label}">{active}</td>{menu}</tr>\n'
@@ -104,6 +105,7 @@ class _Table:
             role=row.role or "–",
             level=row.level,
             status=row.status,
+            help=status_help(row.shown),
             notes=self._notes(row),
             **self._labels,
         )
