@@ -12,7 +12,6 @@ import json
 import shutil
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from replication.core import limits
 from replication.core.errors import NodeUnreachable
 from replication.core.probe import TARGETS_MAX, Door, ProbeAnswer, Reach, Target
 from replication.core.view import NodeView
+from tests.listening import served
 from tests.vault_host import Identity, VaultHost, authority, identity
 from tests.waiting import wait_for
 
@@ -83,14 +83,8 @@ def something(ip: str, port: int, says: bytes = b"") -> Iterator[list[bytes]]:
                             got += part
                     heard.append(got)
 
-    with socket.create_server((ip, port)) as listening:
-        thread = threading.Thread(target=serve, args=(listening,))
-        thread.start()
-        try:
-            yield heard
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+    with served(ip, port, serve):
+        yield heard
 
 
 def test_a_neighbour_answers_on_both_ports(host: VaultHost) -> None:
@@ -149,14 +143,8 @@ def proving(ip: str, pki: Path, says: bytes = b"") -> Iterator[None]:
                 if secure.recv(65536):
                     secure.sendall(says)
 
-    with socket.create_server((ip, AGENT)) as listening:
-        thread = threading.Thread(target=serve, args=(listening,))
-        thread.start()
-        try:
-            yield
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+    with served(ip, AGENT, serve):
+        yield
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from replication import certificates
 from replication.core import limits
 from replication.jobs import preflight
 from replication.stores import operations
+from tests.listening import served
 from tests.nodes.test_forms import ADD, GOOD, refusals
 from tests.vault_host import authority, identity
 
@@ -105,12 +106,8 @@ def test_what_answers_there_but_is_no_agent_is_refused_at_its_address(
             except OSError:
                 return
 
-    with socket.create_server((NO_AGENT, 5389)) as listening:
-        thread = threading.Thread(target=hang_up, args=(listening,))
-        thread.start()
+    with served(NO_AGENT, limits.AGENT_PORT, hang_up):
         response = admin.post(ADD, {**GOOD, "ip_address": NO_AGENT})
-        listening.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
     found = refusals(response.content.decode())
     assert list(found) == ["ip_address"]
     assert NO_AGENT in found["ip_address"][0]
@@ -392,14 +389,8 @@ def proving(ip: str, pki: Path) -> Iterator[None]:
             with one, contextlib.suppress(OSError), context.wrap_socket(one, server_side=True) as secure:
                 secure.recv(1)
 
-    with socket.create_server((ip, limits.AGENT_PORT)) as listening:
-        thread = threading.Thread(target=serve, args=(listening,))
-        thread.start()
-        try:
-            yield
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+    with served(ip, limits.AGENT_PORT, serve):
+        yield
 
 
 @pytest.mark.parametrize(
