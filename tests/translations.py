@@ -25,6 +25,7 @@ IN_TERMINALS = frozenset({"cli.py", "config.py", "init.py", "mycnf.py", "purge.p
 LABELS = ("nodes/choices.py",)
 """Their words stand in sentences that are written down."""
 WRITERS = (
+    "nodes/admin/vault/preflight.py",
     "nodes/admin/work_queues/screen.py",
     "nodes/migrations/0002_default_vault_and_service.py",
     "nodes/migrations/0006_housekeeping_service.py",
@@ -119,6 +120,10 @@ def _said(tree: ast.Module) -> set[int]:
                 parts = [value]
             case ast.Assign(targets=[ast.Tuple(elts=[*names])], value=ast.Tuple(elts=[*values])):
                 parts = [v for n, v in zip(names, values, strict=False) if isinstance(n, ast.Name) and n.id in SAYING]
+            case ast.Dict(keys=keys, values=values):
+                parts = [
+                    v for k, v in zip(keys, values, strict=True) if isinstance(k, ast.Constant) and k.value in SAYING
+                ]
             case ast.Call(func=called, args=arguments, keywords=keywords):
                 parts = [keyword.value for keyword in keywords if keyword.arg in SAYING]
                 if _name(called) in RECORDING:
