@@ -9,6 +9,7 @@
   const live = () => document.getElementById("live");
   let heard = Date.now();
   let opener = null;
+  let openersMenu = "";
 
   // --- polling: not on hidden tabs; also below an open popup or menu, so that what is seen is never old unnoticed
   setInterval(() => {
@@ -81,7 +82,10 @@
 
   // --- popups
   document.body.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.detail.target && event.detail.target.id === "dialog-body" && !dialog.open) opener = event.detail.elt.id;
+    if (!event.detail.target || event.detail.target.id !== "dialog-body" || dialog.open) return;
+    const menu = event.detail.elt.closest("details.menu");
+    opener = event.detail.elt.id;
+    openersMenu = menu ? menu.querySelector("summary").id : ""; // it stays when a new list no longer offers the entry
   });
   // --- a new list keeps the menu that is open, and the focus has a place to go when its own is gone
   let openMenus = [];
@@ -113,7 +117,7 @@
     if (!opener) return;
     const link = document.getElementById(opener);
     const menu = link && link.closest("details.menu");
-    const place = menu ? menu.querySelector("summary") : link || document.querySelector(".screen-head h1");
+    const place = menu ? menu.querySelector("summary") : link || document.getElementById(openersMenu) || document.querySelector(".screen-head h1");
     if (place) place.focus();
   }
 

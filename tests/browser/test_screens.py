@@ -1,7 +1,5 @@
 """The screens in a real browser: nothing that the content policy forbids, usable by keyboard, readable, narrow, honest."""
 
-import contextlib
-import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,7 +11,6 @@ from tests.browser.test_looks import LISTENS_FOR_VIOLATIONS
 
 VAULT, SERVICES, HOSTS = "/admin/nodes/vaultnode/", "/admin/nodes/appservice/", "/admin/nodes/applicationnode/"
 POLL_MS = 2100
-STALE_MS = 9000
 
 
 @pytest.fixture
@@ -260,22 +257,3 @@ def test_a_session_that_has_ended_leads_to_the_login(console: Site) -> None:
         page.clock.run_for(POLL_MS)
         page.wait_for_url("**/admin/login/**")
         expect(page.get_by_label("Username")).to_be_visible()
-
-
-def test_a_console_that_stopped_answering_is_told_and_taken_back(console: Site) -> None:
-    """Last in this file: it stops the web server and starts it again."""
-    with console.page() as page, contextlib.ExitStack() as stack:
-        page.clock.install()
-        page.goto(VAULT)
-        banner = page.get_by_role("alert").filter(has_text="The console does not answer: what you see is old.")
-        page.clock.run_for(STALE_MS)
-        expect(banner).to_be_hidden()
-        stack.callback(lambda: "web" in console.control.processes or console.control.web())
-        # Not SIGKILL: gunicorn's workers would go on answering for a while without their master.
-        console.control.kill("web", signal.SIGTERM)
-        for _ in range(3):
-            page.clock.run_for(STALE_MS // 3)
-        expect(banner).to_be_visible()
-        console.control.web()
-        page.clock.run_for(POLL_MS)
-        expect(banner).to_be_hidden()
