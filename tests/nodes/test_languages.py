@@ -203,6 +203,9 @@ def test_two_readers_read_the_same_event_each_in_his_language(wished: None, admi
     for client, text in ((german(administrator), "Knoten gelöscht"), (Client(), "Node deleted")):
         client.force_login(administrator)
         assert text in client.get("/admin/auditlog/logentry/").content.decode()
+    page = german(administrator).get("/admin/auditlog/logentry/").content.decode()
+    assert "<del>Eingereiht</del>" in page
+    assert "<ins>bis zum Fortsetzen</ins>" in page
 
 
 def test_who_takes_it_along_gets_it_as_it_was_written(wished: None, administrator: User) -> None:

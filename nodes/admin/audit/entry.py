@@ -22,6 +22,8 @@ ACTIONS: Final = {
     LogEntry.Action.ACCESS: gettext_lazy("%(kind)s accessed"),
 }
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{6})?\+\d\d:\d\d", re.ASCII)
+IN_WORDS: Final = frozenset({"state", "paused_until"})
+"""Fields whose values were written as words."""
 ACTION_NAMES: Final = dict(LogEntry.Action.choices)
 
 
@@ -87,6 +89,8 @@ def _changes(entry: LogEntry) -> Iterator[Change]:
             yield Change(name, label, "" if added else objects, objects if added else "")
         elif isinstance(value, list) and len(value) == 2:
             before, after = (masked(v) if is_secret(name) else _text(v) for v in value)
+            if name in IN_WORDS:
+                before, after = said(before), said(after)
             yield Change(name, label, before, after)
 
 
