@@ -40,6 +40,7 @@ class Console:
 
     def menu(self, name: str) -> None:
         self.page.get_by_role("navigation", name="Main menu").get_by_role("link", name=name, exact=True).click()
+        expect(self.page.get_by_role("heading", name=name, exact=True, level=1)).to_be_visible()
 
     def row(self, name: str) -> Locator:
         table = self.page.locator("table.rows")

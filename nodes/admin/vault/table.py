@@ -24,7 +24,7 @@ _BEFORE: Final = (
     '<tr data-node="{name}">{delete}<th scope="row" class="host">{host}</th>'
     '<td data-label="{ip_label}" class="tabular">{ip}</td><td data-label="{port_label}" class="tabular">{port}</td>'
     '<td data-label="{system_label}">{system}</td><td data-label="{role_label}" class="current-role">{role}</td>'
-    '<td data-label="{status_label}" class="status"><span class="badge {level}">{status}</span>{help}{notes}</td>'
+    '<td data-label="{status_label}" class="status"><span class="word"><span class="badge {level}">{status}</span>{help}</span>{notes}</td>'
     '<td data-label="{age_label}">'
 )
 _BEHIND: Final = '</td><td data-label="{label}">{active}</td>{menu}</tr>\n'
