@@ -15,7 +15,6 @@ import django
 import pytest
 
 # A short path: unix sockets below it have at most 107 bytes.
-ROOT = Path(__file__).resolve().parent.parent
 VAR = Path(tempfile.mkdtemp(prefix="vault-ha-test-"))
 
 for name in [name for name in os.environ if name.startswith("VAULT_HA_")]:
@@ -31,13 +30,9 @@ os.environ.update(
 django.setup()
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """A test run that is told to end (SIGTERM, a time limit) tidies up as one that is interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if config.getoption("numprocesses", None):
-        # The processes that share the work import this file themselves; with the name in their environment pytest-django would
-        # read the settings before that, and all of them would share one database.
-        del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 def pytest_unconfigure() -> None:
@@ -46,24 +41,12 @@ def pytest_unconfigure() -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without `-m`, leave out what only `script/test --long` is for. Deselected, not skipped: a skip would look like a gap."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     if config.getoption("markexpr") or any("::" in argument for argument in config.args):
         return
     long = [item for item in items if item.get_closest_marker("long")]
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if not item.get_closest_marker("long")]
-
-
-TOGETHER = ("stores",)
-"""Directories whose files share a server at a fixed address."""
-
-
-def _group(item: pytest.Item) -> str:
-    """What one process takes, one after the other, when several share the work: a file, or a whole directory."""
-    file = item.path.relative_to(ROOT)
-    return next((name for name in TOGETHER if name in file.parts), str(file))
 
 
 @pytest.fixture(scope="session")
