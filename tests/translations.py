@@ -56,7 +56,7 @@ WORDS = {
 """What no rule below finds: made of pieces, or in a room that else says nothing."""
 SAYING = frozenset({"DESCRIPTION", "text", "says", "message", "summary", "what", "label"})
 """Names of variables and arguments that hold sentences."""
-RECORDING = frozenset({"record", "_record", "_event", "_note", "_set_service"})
+RECORDING = frozenset({"record", "tell", "_record", "_event", "_note", "_set_service"})
 MARKS_AT_ONCE, MARKS_LATER = ("gettext", "ngettext", "pgettext"), ("gettext_lazy", "ngettext_lazy", "gettext_noop")
 FORMAT = re.compile(r"\{(\w+)\}")
 CODE = re.compile(r"SELECT|^(add|delete|flush) \w+ |^\{ | \| None$|Future\[|daddr|=%\(|^[a-z]+\.[a-z]+$")

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from nodes.models import ApplicationNode, Event
+from nodes.models import ApplicationNode
 from nodes.sentences import written
 
 from . import audit
@@ -151,7 +151,4 @@ def _note(
     action: int = LogEntry.Action.UPDATE,
 ) -> None:
     """The event for everybody, and the entry of the audit log."""
-    said = f"{text}: {reason[:500]}" if reason else text
-    name = audit.name_of(actor)
-    Event.objects.create(node_name=host.hostname, text=said, actor=name)
-    audit.record(host, text, changes, actor=actor, reason=reason, action=action)
+    audit.tell(host, text, changes, actor=actor, reason=reason, action=action, node_name=host.hostname)

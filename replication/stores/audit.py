@@ -19,7 +19,11 @@ from django.db import models
 from django.db.models.signals import pre_save
 from django.utils.translation import override
 
+from nodes.models import Event
+
 CREATED: Final = LogEntry.Action.CREATE
+EVENT_MAX: Final = 1000
+"""Characters of an event's text, as in the model."""
 COMMAND_LINE: Final = "command line"
 MASK: Final = "•••••"
 _SECRETS: Final = ("password", "passwd", "secret", "token", "private_key", "credential")
@@ -52,6 +56,25 @@ def record(
             **({"object_repr": name} if name else {}),
             **({"object_pk": ""} if instance.pk is None else {}),
         )
+
+
+def tell(
+    instance: models.Model,
+    text: str,
+    changes: Mapping[str, tuple[Any, Any]],
+    *,
+    actor: Any,
+    reason: str = "",
+    action: int = LogEntry.Action.UPDATE,
+    **event: Any,
+) -> None:
+    """What a person asked for: the event for everybody, and the entry of the audit log as in `record`.
+
+    event: the other fields of the event: vault, node_name, epoch, operation, level.
+    """
+    said = f"{text}: {reason[:500]}" if reason else text
+    Event.objects.create(text=said[:EVENT_MAX], actor=name_of(actor), **event)
+    record(instance, text, changes, actor=actor, reason=reason, action=action)
 
 
 def name_of(user: Any) -> str:

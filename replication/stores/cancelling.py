@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.choices import OperationKind, OperationState
-from nodes.models import Event, Operation
+from nodes.models import Operation
 from nodes.models.operation import OPEN_STATES
 from nodes.sentences import written
 
@@ -131,14 +131,11 @@ def end_forsaken() -> int:
 def _tell(operation: Operation, actor: Any, reason: str, before: str, *, ended: bool) -> None:
     kind = written(operation.get_kind_display)
     text = f"{kind} was cancelled" if ended else f"Cancel of {kind} requested"
-    who = audit.name_of(actor)
-    Event.objects.create(
+    after = written(lambda: OperationState.CANCELLED.label) if ended else "asked to end"
+    audit.tell(
+        operation, text, {"state": (before, after)}, actor=actor, reason=reason,
         vault=operation.vault,
         node_name=operation.node.hostname if operation.node is not None else "",
         epoch=operation.vault.epoch if operation.vault is not None else 0,
-        text=f"{text}: {reason[:500]}" if reason else text,
         operation=operation.pk,
-        actor=who,
-    )
-    after = written(lambda: OperationState.CANCELLED.label) if ended else "asked to end"
-    audit.record(operation, text, {"state": (before, after)}, actor=actor, reason=reason)
+    )  # fmt: skip

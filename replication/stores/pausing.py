@@ -13,7 +13,7 @@ from django.db.models import DateTimeField
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from nodes.models import Event, Vault
+from nodes.models import Vault
 
 from . import audit
 from .wishes import RefusedWish
@@ -113,7 +113,4 @@ def _end(vault: Vault) -> Any:
 def _note(
     vault: Vault, text: str, actor: Any, changes: dict[str, tuple[Any, Any]], *, reason: str = "", level: str = "info"
 ) -> None:
-    name = audit.name_of(actor)
-    said = f"{text}: {reason}" if reason else text
-    Event.objects.create(vault=vault, epoch=vault.epoch, text=said, actor=name, level=level)
-    audit.record(vault, text, changes, actor=actor, reason=reason)
+    audit.tell(vault, text, changes, actor=actor, reason=reason, vault=vault, epoch=vault.epoch, level=level)

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import transaction
 
-from nodes.models import Event, Vault
+from nodes.models import Vault
 
 from . import audit
 
@@ -22,11 +22,6 @@ def set_stay_writable(vault: Vault, stay_writable: bool, actor: Any, *, reason: 
             if stay_writable
             else "policy: block writes when the fallback is lost"
         )
-        Event.objects.create(
-            vault=before,
-            epoch=before.epoch,
-            text=f"{text}: {reason}" if reason else text,
-            actor=audit.name_of(actor),
-        )
-        audit.record(before, text, {"stay_writable": (not stay_writable, stay_writable)}, actor=actor, reason=reason)
+        changes = {"stay_writable": (not stay_writable, stay_writable)}
+        audit.tell(before, text, changes, actor=actor, reason=reason, vault=before, epoch=before.epoch)
     return True

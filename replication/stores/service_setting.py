@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from nodes.models import AppService, Event
+from nodes.models import AppService
 from nodes.models.service import HOUSEKEEPING_NAME, SERVICE_NAME
 from nodes.sentences import written
 from replication.core import limits
@@ -116,8 +116,7 @@ def change_setting(
             changed_at=timezone.now(),
             changed_by=actor if actor is not None and actor.pk else None,
         )
-        Event.objects.create(text=text[:1000], actor=audit.name_of(actor))
-        audit.record(row, text, changes, actor=actor)
+        audit.tell(row, text, changes, actor=actor)
     return True
 
 

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from nodes.choices import DesiredState, OperationKind, OperationState, SystemRoleChoices
-from nodes.models import AppService, Event, Operation, ServiceLease, Vault, VaultNode
+from nodes.models import AppService, Operation, ServiceLease, Vault, VaultNode
 from nodes.models.operation import OPEN_STATES
 from nodes.models.service import SERVICE_NAME
 from nodes.sentences import said, written
@@ -295,8 +295,8 @@ def clear_silence_hold(vault: Vault, actor: Any) -> None:
         held = Vault.objects.filter(pk=vault.pk, silence_failover_at__isnull=False)
         if held.update(silence_failover_at=None, silence_hold_seconds=0):
             text = "the hold after the last failover on silence was cleared"
-            Event.objects.create(vault=locked, epoch=locked.epoch, text=text, actor=audit.name_of(actor))
-            audit.record(locked, text, {"silence_hold_seconds": (locked.silence_hold_seconds, 0)}, actor=actor)
+            changes = {"silence_hold_seconds": (locked.silence_hold_seconds, 0)}
+            audit.tell(locked, text, changes, actor=actor, vault=locked, epoch=locked.epoch)
 
 
 def finish_operation(operation_id: str, state: OperationState, result: dict[str, Any]) -> bool:
@@ -314,13 +314,12 @@ def _lock(vault_id: str) -> Vault:
     return Vault.objects.select_for_update().get(pk=vault_id)
 
 
-def _set_service(service: AppService, actor: Any, text: str, *, reason: str = "", **changes: Any) -> None:
+def _set_service(service: AppService, actor: Any, text: str, **changes: Any) -> None:
     with transaction.atomic():
         before = AppService.objects.select_for_update().get(pk=service.pk)
         AppService.objects.filter(pk=service.pk).update(**changes)
-        Event.objects.create(text=text, actor=audit.name_of(actor))
         shown = {name: (getattr(before, name), value) for name, value in changes.items() if name not in _WHO_AND_WHEN}
-        audit.record(before, text, shown, actor=actor, reason=reason)
+        audit.tell(before, text, shown, actor=actor)
 
 
 _WHO_AND_WHEN = ("changed_at", "changed_by")
@@ -338,13 +337,7 @@ def _event(
     operation: str = "",
 ) -> None:
     """The event for everybody, and the entry of the audit log. changes: field → (before, after)."""
-    whole = f"{text}: {reason[:500]}" if reason else text
-    Event.objects.create(
-        vault=vault,
-        node_name=node.hostname,
-        epoch=vault.epoch,
-        text=whole,
-        operation=operation,
-        actor=audit.name_of(actor),
-    )
-    audit.record(node, text, changes or {}, actor=actor, reason=reason, action=action)
+    audit.tell(
+        node, text, changes or {}, actor=actor, reason=reason, action=action,
+        vault=vault, node_name=node.hostname, epoch=vault.epoch, operation=operation,
+    )  # fmt: skip

@@ -190,7 +190,7 @@ def test_every_function_that_takes_an_actor_is_in_the_table() -> None:
             own = function.__module__ == loaded.__name__ and not name.startswith("_")
             if own and "actor" in inspect.signature(function).parameters:
                 found.add(f"{module.name}.{name}")
-    assert found - {"audit.record"} == set(WISHES)
+    assert found - {"audit.record", "audit.tell"} == set(WISHES)  # these two write, and are asked by the others
 
 
 @pytest.mark.parametrize("name", WISHES)
