@@ -28,6 +28,12 @@ class DesiredState(models.TextChoices):
 class OperationKind(models.TextChoices):
     RESYNCHRONIZE = "resynchronize", _("Re-synchronize Master")
     PREFLIGHT = "preflight", _("Check before adding a node")
+    REBUILD = "rebuild", _("Rebuild (full copy)")
+    UNDO = "undo", _("Undo a rebuild")
+    VERIFY = "verify", _("Compare with the Master")
+    EXPORT = "export", _("Export lost transactions")
+    BACKUP = "backup", _("Backup")
+    REMOVE_KEPT = "remove-kept", _("Remove old data")
     # What the service does, by the values of replication.core.plan.ActionKind.
     BOOTSTRAP = "bootstrap", _("Open the first Master")
     ADOPT = "adopt", _("Adopt what the agents say")
@@ -53,6 +59,15 @@ class OperationState(models.TextChoices):
 class OperationUnit(models.TextChoices):
     BYTES = "bytes", _("bytes")
     TRANSACTIONS = "transactions", _("transactions")
+    ROWS = "rows", _("rows")
+
+
+class RebuildPolicy(models.TextChoices):
+    """When a node is rebuilt without being asked for."""
+
+    NEVER = "never", _("Never: a person decides")
+    NOTHING_LOST = "nothing-lost", _("When it only lacks what the Master no longer has")
+    ALWAYS = "always", _("Also when it has diverged, after its extra transactions were exported")
 
 
 class EventLevel(models.TextChoices):

@@ -28,6 +28,8 @@ _VIEW: Final = (
     "nodes.view_event",
     "nodes.view_operation",
     "nodes.view_logline",
+    "nodes.view_lossreport",
+    "nodes.view_backup",
 )
 _OPERATE: Final = (
     "nodes.start_stop_appservice",
@@ -37,6 +39,9 @@ _OPERATE: Final = (
     "nodes.pause_vault",
     "nodes.clear_hold_vault",
     "nodes.cancel_operation",
+    "nodes.rebuild_vaultnode",
+    "nodes.verify_vaultnode",
+    "nodes.backup_vault",
 )
 _ADMINISTER: Final = (
     "nodes.add_vaultnode",
@@ -47,6 +52,8 @@ _ADMINISTER: Final = (
     "nodes.delete_applicationnode",
     "nodes.change_appservice",
     "nodes.change_vault",
+    "nodes.change_lossreport",
+    "nodes.download_lossreport",
     "auth.view_user",
     "auth.add_user",
     "auth.change_user",
@@ -62,7 +69,9 @@ ROLES: Final = (
     Role("Viewer", _("sees vault, services, hosts, events and operations; changes nothing"), _VIEW),
     Role(
         "Operator",
-        _("also starts and stops services, hands the Master over, re-synchronizes, pauses and cancels"),
+        _(
+            "also starts and stops services, hands the Master over, re-synchronizes, rebuilds, compares, backs up, pauses and cancels"
+        ),
         (*_VIEW, *_OPERATE),
     ),
     Role(

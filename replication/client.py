@@ -19,14 +19,17 @@ from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import NodeUnreachable, StaleEpoch, StepFailed
 from replication.core.probe import ProbeAnswer, Target
-from replication.core.report import PROTOCOL, NodeReport
+from replication.core.report import PROTOCOL, NodeReport, read_task
 from replication.core.roles import Witness
+from replication.core.tasks import TaskOrder, TaskReport
 from replication.core.view import NodeView
 
 CONNECT: Final = 1.0
 """Seconds for TCP and TLS to an agent."""
 NETWORK_MARGIN: Final = 1.0
 """Seconds that an answer may come after the deadline that the command carries."""
+TASK_SECONDS: Final = 10.0
+"""For an agent to begin or end long work, or to say what it came to."""
 LARGEST_ANSWER: Final = 1024 * 1024
 
 
@@ -58,6 +61,12 @@ def _unreachable(node: NodeView, error: Exception) -> NodeUnreachable:
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLError):
         return NodeUnreachable(node.hostname, "certificate", str(error))
     return NodeUnreachable(node.hostname, "refused", str(error))
+
+
+def _refused(node: NodeView, step: str, status: int, data: Any) -> StepFailed:
+    said = data if isinstance(data, dict) else {}
+    reason, text = str(said.get("reason", status)), str(said.get("text", f"answered with status {status}"))
+    return StepFailed(node.hostname, step, reason, text)
 
 
 class AgentClient:
@@ -100,8 +109,7 @@ class AgentClient:
             raise StaleEpoch(node.hostname, int(data.get("term", 0)), int(data.get("epoch", 0)))
         if status == 200:
             return Answer(facts=data.get("facts", {}), steps=data.get("steps", {}))
-        reason, text = str(data.get("reason", status)), str(data.get("text", f"answered with status {status}"))
-        raise StepFailed(node.hostname, verb.value, reason, text)
+        raise _refused(node, verb.value, status, data)
 
     async def probe(self, node: NodeView, targets: Sequence[Target]) -> ProbeAnswer:
         """Have an agent look around. Raises NodeUnreachable, also of kind "lacks" (too old to be asked) and "busy"."""
@@ -118,6 +126,27 @@ class AgentClient:
         except ValueError as error:
             raise NodeUnreachable(node.hostname, "protocol", str(error)) from error
         return answer
+
+    async def begin_task(self, node: NodeView, order: TaskOrder) -> TaskReport:
+        """Have an agent begin long work; said twice it begins once. Raises NodeUnreachable, or StepFailed with why not."""
+        body = {"kind": order.kind.value, "operation": order.operation, "args": dict(order.args)}
+        status, data = await self._ask(node, "POST", "task", total=TASK_SECONDS, json=body)
+        if status == 200:
+            try:
+                return read_task(data)
+            except ValueError as error:
+                raise NodeUnreachable(node.hostname, "protocol", str(error)) from error
+        raise _refused(node, order.kind.value, status, data)
+
+    async def cancel_task(self, node: NodeView, operation: str) -> bool:
+        """Whether it ends, or has ended; False when there is no way back, or the agent does not know it. Raises NodeUnreachable."""
+        status, data = await self._ask(node, "POST", f"task/{operation}/cancel", total=TASK_SECONDS)
+        return status == 200 and isinstance(data, dict) and data.get("ends") is True
+
+    async def task_result(self, node: NodeView, operation: str) -> dict[str, Any] | None:
+        """What a task has left, None when nothing is kept of it. Raises NodeUnreachable."""
+        status, data = await self._ask(node, "GET", f"task/{operation}/result", total=TASK_SECONDS)
+        return data if status == 200 and isinstance(data, dict) else None
 
     async def _ask(self, node: NodeView, method: str, path: str, *, total: float, **request: Any) -> tuple[int, Any]:
         url = f"https://{_host(node.ip)}:{node.port}/{path}"

@@ -69,6 +69,8 @@ missing_packages() {
     # The core packages hold the programs without a service: nothing foreign starts now or at the next boot.
     { have mariadbd && have mariadb-install-db; } || say mariadb-server-core
     have mariadb || say mariadb-client-core
+    { have mariadb-backup && have mbstream; } || say mariadb-backup # full copies and backups
+    have mariadb-binlog || say mariadb-client                       # reads what a diverged node has beyond the others
     # redis-tools holds the very binary of redis-server (they are one program); script/demo runs it under that name.
     { have redis-server || have redis-check-rdb; } || say redis-tools
     have nft || say nftables

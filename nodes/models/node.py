@@ -40,6 +40,9 @@ class VaultNode(models.Model):
     removed_at = models.DateTimeField(null=True, blank=True, editable=False)
     resync_requested_at = models.DateTimeField(null=True, blank=True, editable=False)
 
+    # A full copy of it is wanted: replication.core.view.RebuildWish.to_json(). The leader takes it.
+    rebuild_wish = models.JSONField(null=True, blank=True, editable=False)
+
     # Written by the service only.
     agent_id = models.CharField(max_length=64, default="", blank=True, editable=False)
     detached = models.BooleanField(default=False, editable=False)
@@ -53,6 +56,10 @@ class VaultNode(models.Model):
     not_primary = models.CharField(max_length=300, default="", blank=True, editable=False)
     current_role = models.CharField(_("current role"), max_length=20, default="", blank=True, editable=False)
     report = models.JSONField(null=True, blank=True, editable=False)
+    # The last comparison with the primary that went through all its tables, and what it found: ["vault.accounts: 3 rows differ", …].
+    verified_at = models.DateTimeField(null=True, blank=True, editable=False)
+    verified_position = models.CharField(max_length=500, default="", blank=True, editable=False)
+    drift = models.JSONField(default=list, blank=True, editable=False)
     changed_at = models.DateTimeField(auto_now=True)
 
     objects = NodeQuerySet.as_manager()
@@ -64,6 +71,8 @@ class VaultNode(models.Model):
         permissions = [
             ("resynchronize_vaultnode", "Can re-synchronize vault nodes"),
             ("switchover_vaultnode", "Can make another vault node the Master"),
+            ("rebuild_vaultnode", "Can rebuild vault nodes and undo it"),
+            ("verify_vaultnode", "Can compare vault nodes with the Master"),
         ]
         constraints = [
             models.UniqueConstraint(Lower("hostname"), name="node_hostname_once", condition=Q(removed_at__isnull=True)),

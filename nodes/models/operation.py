@@ -9,8 +9,19 @@ from nodes.choices import OperationKind, OperationState, OperationUnit
 from .ids import new_id
 
 OPEN_STATES = [OperationState.QUEUED, OperationState.RUNNING]
-JOB_KINDS = [OperationKind.RESYNCHRONIZE, OperationKind.PREFLIGHT]
+DATA_KINDS = [
+    OperationKind.RESYNCHRONIZE,
+    OperationKind.REBUILD,
+    OperationKind.UNDO,
+    OperationKind.VERIFY,
+    OperationKind.EXPORT,
+    OperationKind.BACKUP,
+    OperationKind.REMOVE_KEPT,
+]
+JOB_KINDS = [*DATA_KINDS, OperationKind.PREFLIGHT]
 """Carried out by ops workers; everything else by the leading service itself."""
+REPLACING_KINDS = [OperationKind.RESYNCHRONIZE, OperationKind.REBUILD, OperationKind.UNDO]
+"""They may replace a node's data: one of them at a time in a vault."""
 
 
 class Operation(models.Model):
@@ -59,7 +70,22 @@ class Operation(models.Model):
             models.UniqueConstraint(
                 fields=["vault"],
                 name="operation_one_resynchronize_per_vault",
-                condition=Q(kind=OperationKind.RESYNCHRONIZE, state__in=OPEN_STATES),
+                condition=Q(kind__in=REPLACING_KINDS, state__in=OPEN_STATES),
+            ),
+            models.UniqueConstraint(
+                fields=["vault"],
+                name="operation_one_verify_per_vault",
+                condition=Q(kind=OperationKind.VERIFY, state__in=OPEN_STATES),
+            ),
+            models.UniqueConstraint(
+                fields=["vault"],
+                name="operation_one_backup_per_vault",
+                condition=Q(kind=OperationKind.BACKUP, state__in=OPEN_STATES),
+            ),
+            models.UniqueConstraint(
+                fields=["node"],
+                name="operation_one_export_per_node",
+                condition=Q(kind=OperationKind.EXPORT, state__in=OPEN_STATES),
             ),
             models.UniqueConstraint(
                 fields=["vault"],

@@ -1,6 +1,10 @@
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+
+from nodes.choices import RebuildPolicy
+from replication.core import limits
 
 from .ids import new_id
 
@@ -14,6 +18,28 @@ class Vault(models.Model):
         _("stay writable"),
         default=True,
         help_text=_("When the acker is lost: go solo and stay writable. Unticked: block writes until it is back."),
+    )
+    # Policy of copies, comparisons and backups. A rate of null is no limit; a schedule of null is none.
+    rebuild_policy = models.CharField(
+        _("rebuild without asking"), max_length=15, choices=RebuildPolicy, default=RebuildPolicy.NOTHING_LOST
+    )
+    copy_mib_per_second = models.PositiveIntegerField(
+        _("rate of copies and backups"), null=True, blank=True, default=limits.COPY_MIB_PER_SECOND,
+        validators=[MinValueValidator(1, _("At least 1 MiB a second; leave it empty for no limit."))],
+    )  # fmt: skip
+    keep_old_hours = models.PositiveIntegerField(
+        _("keep old data after a rebuild"), default=limits.KEEP_OLD_HOURS, validators=[MaxValueValidator(8760)]
+    )
+    verify_every_hours = models.PositiveIntegerField(
+        _("compare with the Master every"), null=True, blank=True, default=limits.VERIFY_EVERY_HOURS,
+        validators=[MinValueValidator(1), MaxValueValidator(8760)],
+    )  # fmt: skip
+    backup_every_hours = models.PositiveIntegerField(
+        _("backup every"), null=True, blank=True, default=limits.BACKUP_EVERY_HOURS,
+        validators=[MinValueValidator(1), MaxValueValidator(8760)],
+    )  # fmt: skip
+    backups_kept = models.PositiveIntegerField(
+        _("backups kept"), default=limits.BACKUPS_KEPT, validators=[MinValueValidator(1), MaxValueValidator(1000)]
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -48,6 +74,7 @@ class Vault(models.Model):
         permissions = [
             ("pause_vault", "Can pause and resume automatic failover"),
             ("clear_hold_vault", "Can clear the hold after a failover on silence"),
+            ("backup_vault", "Can make backups"),
         ]
         constraints = [
             models.CheckConstraint(

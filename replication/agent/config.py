@@ -75,6 +75,10 @@ class AgentConfig:
     """Whether the kernel shuts a lossless primary's port when the agent does not renew it: also when only the agent died."""
     mariadbd: str = "/usr/sbin/mariadbd"
     install_db: str = "/usr/bin/mariadb-install-db"
+    mariadb_backup: str = "/usr/bin/mariadb-backup"
+    mbstream: str = "/usr/bin/mbstream"
+    mariadb_binlog: str = "/usr/bin/mariadb-binlog"
+    """The last three are needed for copies, backups and exports only: without them the node works, and says what it lacks."""
 
     def __post_init__(self) -> None:
         if not self.home.is_absolute():

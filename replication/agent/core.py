@@ -12,12 +12,12 @@ import shutil
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from replication import certificates
 from replication.agent.address import address_kind
@@ -34,12 +34,14 @@ from replication.agent.peers import peers_of
 from replication.agent.probe import Probes
 from replication.agent.process import Mariadbd
 from replication.agent.state import StateDamaged, StateFile, load
+from replication.agent.tasks import TaskRunner
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StepFailed
 from replication.core.probe import ProbeAnswer, Target
 from replication.core.report import PROTOCOL, NodeReport
 from replication.core.roles import ProcessState
+from replication.core.tasks import TaskOrder, TaskReport
 from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, StateError
 from replication.core.version import VERSION
 from replication.dialects.mariadb import MariaDb, PkiFiles
@@ -90,6 +92,7 @@ class VaultAgent:
         self.admin = AdminDoor(config)
         self.admin_probe = AdminProbe(self.admin, self._bump)
         self._probes = Probes(config)
+        self.tasks = TaskRunner(config.home, self._bump)
 
         def server() -> object:
             return self.process.handle
@@ -253,6 +256,7 @@ class VaultAgent:
             process=self.process,
             database=self._database(),
             firewall=self.firewall,
+            tasks=self.tasks,
             server_ids=fresh_server_id,
         )
 
@@ -273,6 +277,17 @@ class VaultAgent:
                 raise StepFailed(self.config.hostname, verb.value, "busy", text)
             self._break_off(command)
         return await answer
+
+    async def begin_task(self, order: TaskOrder) -> TaskReport:
+        """Raises TaskRefused, or ValueError for arguments that make no sense."""
+        return await asyncio.get_running_loop().run_in_executor(None, self.tasks.begin, order)
+
+    async def cancel_task(self, operation: str) -> bool:
+        """Whether it ends, or has ended; False when there is no way back, or it is not known here."""
+        return self.tasks.cancel(operation)
+
+    async def task_result(self, operation: str) -> Mapping[str, Any] | None:
+        return await asyncio.get_running_loop().run_in_executor(None, self.tasks.result, operation)
 
     def _note_peers(self, command: Command) -> None:
         """Whom to ask when the lease ends; only from a command that was accepted, even if it then failed."""
@@ -398,4 +413,5 @@ class VaultAgent:
                 *self.lease.fences,
             ),
             database=database,
+            task=self.tasks.report(),
         )

@@ -10,6 +10,8 @@ import logging
 import math
 import socket
 import ssl
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final, Protocol
 
 from aiohttp import web
@@ -24,6 +26,8 @@ from replication.core.errors import StaleEpoch, StepFailed
 from replication.core.probe import ProbeAnswer, Target, targets_from_json
 from replication.core.report import NodeReport
 from replication.core.roles import OrderKind, ProcessState
+from replication.core.tasks import TaskKind, TaskOrder, TaskReport
+from replication.core.vault_ports import TaskRefused
 from replication.procedures.vault.lease import GrantRequest
 
 BODY_MAX_BYTES: Final = 64 * 1024
@@ -38,6 +42,8 @@ BODY_SECONDS: Final = 3
 STOP_SECONDS: Final = 5
 """How long a command that is under way may still take, and answer, after the agent was told to stop."""
 CONNECTIONS_MAX: Final = 512
+FOR_THE_ASKING: Final = frozenset({TaskKind.EXPORT, TaskKind.BACKUP})
+"""Tasks that change nothing of the vault, so that they need no epoch."""
 
 log = logging.getLogger("vault_agent.server")
 
@@ -54,6 +60,12 @@ class Agent(Protocol):
     async def probe(self, targets: tuple[Target, ...], asker: str) -> ProbeAnswer: ...
 
     async def execute(self, verb: Verb, command: Command) -> Answer: ...
+
+    async def begin_task(self, order: TaskOrder) -> TaskReport: ...
+
+    async def cancel_task(self, operation: str) -> bool: ...
+
+    async def task_result(self, operation: str) -> Mapping[str, Any] | None: ...
 
 
 def tls_context(config: AgentConfig) -> ssl.SSLContext:
@@ -102,6 +114,9 @@ class AgentServer:
                 web.post("/grant", self._grant),
                 web.post("/probe", self._probe),
                 web.post("/command/{verb}", self._command),
+                web.post("/task", self._begin_task),
+                web.post("/task/{operation}/cancel", self._cancel_task),
+                web.get("/task/{operation}/result", self._task_result),
             ]
         )
         self._runner = web.AppRunner(
@@ -237,8 +252,44 @@ class AgentServer:
             return _refusal(400, text=f"not a command: {error}")
         return web.json_response({"facts": dict(answer.facts), "steps": dict(answer.steps)})
 
+    async def _begin_task(self, request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                order = _task_order(json.loads(await request.read()))
+        except TimeoutError:
+            return _refusal(408, text=f"the request did not arrive within {BODY_SECONDS} s")
+        except (ValueError, RecursionError) as error:
+            return _refusal(400, text=f"not a task: {error}")
+        if self._held:
+            return _refusal(503, text=self._held)
+        try:
+            report = await self._agent.begin_task(order)
+        except TaskRefused as error:
+            return _refusal(422, reason="task", step=order.kind.value, text=str(error))
+        return web.json_response(asdict(report))
+
+    async def _cancel_task(self, request: web.Request) -> web.Response:
+        ends = await self._agent.cancel_task(request.match_info["operation"])
+        return web.json_response({"ends": ends})
+
+    async def _task_result(self, request: web.Request) -> web.Response:
+        result = await self._agent.task_result(request.match_info["operation"])
+        return _refusal(404, text="nothing is kept of this operation") if result is None else web.json_response(result)
+
     def _done(self, work: asyncio.Future[Answer]) -> None:
         self._running -= 1
+
+
+def _task_order(data: Any) -> TaskOrder:
+    """What a controller may begin by itself; what replaces data, or hands it out, takes a verb. Raises ValueError."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("args", {}), Mapping):
+        raise ValueError("an object with kind, operation and args was expected")
+    kind, operation = TaskKind(str(data.get("kind"))), data.get("operation")
+    if kind not in FOR_THE_ASKING:
+        raise ValueError(f"{kind.value} takes a command under an epoch")
+    if not isinstance(operation, str) or not operation:
+        raise ValueError("operation must say what it belongs to")
+    return TaskOrder(kind=kind, operation=operation, args=data.get("args", {}))
 
 
 def is_writable_primary(report: NodeReport) -> str:

@@ -39,6 +39,13 @@ class Verb(StrEnum):
     `gtid_binlog_pos`, read after it closed. Gives up and stays open when it would have to wait beyond its deadline."""
     PROMISE = "promise"
     """Promise the epoch, and answer what it was last told to be. Changes nothing else (rule 16)."""
+    REBUILD = "rebuild"
+    """On a node that is neither primary nor acker: acknowledge for nobody, and wait for a full copy (TaskKind.RECEIVE). args:
+    see RebuildArgs. Answers when the wait has begun."""
+    SEND = "send"
+    """On a node that is in order: push a full copy to another one (TaskKind.SEND). args: see SendArgs. Answers when it has begun."""
+    UNDO = "undo"
+    """On a rebuilt node that is neither primary nor acker: put the kept old data back (TaskKind.UNDO). Answers when it has begun."""
     FENCE = "fence"
     """Old primary: SIGKILL mariadbd; persists order none but keeps the last order to be primary (rules 11, 12)."""
 

@@ -120,3 +120,13 @@ GTID_GAP: Final = 1_000_000
 RETRY_AFTER: Final = timedelta(seconds=2)
 """A procedure that failed is not tried again sooner; doubled each time up to RETRY_MAX."""
 RETRY_MAX: Final = timedelta(seconds=30)
+
+COPY_MIB_PER_SECOND: Final = 50
+"""Default throttle of a full copy and of a backup."""
+COPY_BEGIN: Final = timedelta(seconds=60)
+"""How long the target of a full copy waits for its first byte, and for the next one once it flows."""
+KEEP_OLD_HOURS: Final = 24
+"""How long the data of before a full copy is kept after the copy was compared with the primary and found equal."""
+VERIFY_EVERY_HOURS: Final = 24
+BACKUP_EVERY_HOURS: Final = 24
+BACKUPS_KEPT: Final = 7

@@ -6,13 +6,14 @@ Ages are seconds on the agent's own clock at the moment of the answer. Fields th
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from .errors import PositionsNotComparable
 from .positions import GtidPosition, parse_list
 from .roles import OrderKind, ProcessState
+from .tasks import KeptData, TaskReport
 
 T = TypeVar("T")
 
@@ -124,17 +125,29 @@ class NodeReport:
     """Fences that are armed: "sigkill", "nftables-cut", "lease", "kernel-lease", "admin-port"."""
     database: DatabaseReport | None
     """None until SQL has answered once since the process started."""
+    task: TaskReport | None = None
+    """The long work that it is at, or was at last."""
+    data_bytes: int = 0
+    """Size of its data directory, as of a while ago; 0 when that is not known."""
+    kept: KeptData | None = None
+    """The data directory of before the last full copy, while it is there."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Any) -> "NodeReport":
-        """Read an answer. Unknown keys are ignored; raises ValueError on a missing key, a wrong type or a bad position."""
+        """Read an answer. Unknown keys are ignored, and what a later version has added may be missing. Raises ValueError on a
+        missing key, a wrong type or a bad position."""
         report = _read(cls, data)
         if report.database is not None:
             _check_positions(report.database)
         return report
+
+
+def read_task(data: Any) -> TaskReport:
+    """Raises ValueError."""
+    return _read(TaskReport, data)
 
 
 def _check_positions(db: DatabaseReport) -> None:
@@ -154,6 +167,8 @@ def _read(kind: type[T], data: Any) -> T:
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]  # only called with dataclasses
         if field.name not in data:
+            if field.default is not MISSING:
+                continue
             raise ValueError(f"{kind.__name__}: {field.name} is missing")
         values[field.name] = _value(hints[field.name], data[field.name], f"{kind.__name__}.{field.name}")
     return kind(**values)
@@ -172,8 +187,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return tuple(value)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint(value)
-    if hint is DatabaseReport:
-        return _read(DatabaseReport, value)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return _read(hint, value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ValueError(f"{where}: {hint.__name__} was expected, not {type(value).__name__}")
     return value

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from .commands import ReplicationAccount
 from .positions import Gtid
 from .roles import OrderKind, ProcessState
+from .tasks import TaskOrder, TaskReport
 
 
 class BootRole(StrEnum):
@@ -159,6 +160,10 @@ class ProcessError(Exception):
     """mariadbd could not be started or stopped; the text is one sentence for the operator."""
 
 
+class TaskRefused(Exception):
+    """Long work cannot be begun; the text is one sentence for the operator. Nothing has changed."""
+
+
 class StateError(Exception):
     """The state could not be made durable, so nothing was promised or done; one sentence for the operator."""
 
@@ -234,6 +239,19 @@ class Process(Protocol):
 
         Only the last one may lack its end. Raises ProcessError, also between two of them, when the files make no sense.
         """
+        ...
+
+
+class Tasks(Protocol):
+    """The long work of this host (core/tasks.py), one at a time."""
+
+    def report(self) -> TaskReport | None:
+        """What runs, or ran last."""
+        ...
+
+    def begin(self, order: TaskOrder) -> TaskReport:
+        """Begin, and return at once. The same order again, while it runs or after its end, begins nothing and returns its report.
+        Raises TaskRefused."""
         ...
 
 
@@ -368,5 +386,6 @@ class Ports:
     process: Process
     database: Database
     firewall: Firewall
+    tasks: Tasks
     server_ids: Callable[[Sequence[int]], int]
     """A fresh random server_id that is none of these."""

@@ -8,6 +8,7 @@ from typing import Any
 from . import limits
 from .report import DatabaseReport, NodeReport
 from .roles import IntentKind, ProcessState, SystemRole, VaultState, Witness
+from .tasks import REPLACES_DATA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,25 @@ class Topology:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RebuildWish:
+    """A full copy of a node is wanted, or the undoing of the last one. Taken by the leader, who orders it and takes the wish away."""
+
+    operation: str
+    source: str = ""
+    """Id of the node to copy from; "" lets core/sources.py choose."""
+    bytes_per_second: int = 0
+    """Throttle; 0: as fast as it goes."""
+    undo: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> "RebuildWish | None":
+        return cls(**data) if data else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class NodeView:
     """One node: what the inventory wishes and what was seen. What did not answer is unknown, not down."""
 
@@ -81,6 +101,7 @@ class NodeView:
     """Its replication account is, or may be, locked at the primary; unlocked only after it promised a newer epoch (rule 4)."""
     resync_wanted: bool = False
     """An operator asked for a fresh start of its replication."""
+    rebuild: RebuildWish | None = None
     report: NodeReport | None = None
     """The last answer, however old."""
     silence: timedelta | None = None
@@ -105,6 +126,12 @@ class NodeView:
     @property
     def up(self) -> bool:
         return self.answers and self.report is not None and self.report.process is ProcessState.UP
+
+    @property
+    def rebuilding(self) -> bool:
+        """A full copy of it is wanted or under way: until that has ended it is no acker, no candidate, and is left alone."""
+        task = self.report.task if self.report is not None else None
+        return self.rebuild is not None or (task is not None and task.active and task.kind in REPLACES_DATA)
 
     @property
     def following(self) -> DatabaseReport | None:

@@ -20,7 +20,7 @@ from replication.core.errors import ReplicationError
 from replication.core.foresight import RESTS_ON, Foresight
 from replication.core.roles import NodeStatus, SystemRole
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig
-from replication.core.view import NodeView, SwitchoverWish
+from replication.core.view import NodeView, RebuildWish, SwitchoverWish
 
 from .cancelling import end_forsaken
 from .highwater import HighWater
@@ -51,6 +51,7 @@ def node_view(node: VaultNode) -> NodeView:
         joined=node.joined,
         locked_out=node.locked_out,
         resync_wanted=node.resync_requested_at is not None,
+        rebuild=RebuildWish.from_json(node.rebuild_wish),
     )
 
 

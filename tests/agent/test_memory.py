@@ -17,6 +17,7 @@ from replication.agent.core import SystemClock, fresh_server_id
 from replication.agent.firewall import NftCut
 from replication.agent.process import Mariadbd
 from replication.agent.state import FROM_THE_FIRST, StateDamaged, StateFile, load, save
+from replication.agent.tasks import TaskRunner
 from replication.core.commands import Command, Verb
 from replication.core.errors import StaleEpoch, StepFailed
 from replication.core.roles import OrderKind
@@ -127,6 +128,7 @@ def ports(tmp_path: Path, host: VaultHost) -> Ports:
         process=Mariadbd(config, memory, lambda: None),
         database=MariaDb(Nobody(), PkiFiles(ca="", cert="", key="")),  # type: ignore[arg-type]  # never called
         firewall=NftCut(config.agent_id, config.database_port, wanted=False),
+        tasks=TaskRunner(tmp_path, lambda: None),
         server_ids=fresh_server_id,
     )
 

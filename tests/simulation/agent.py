@@ -17,6 +17,7 @@ from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import ReplicationError, StaleEpoch, StepFailed
 from replication.core.report import PROTOCOL, DatabaseReport, NodeReport
 from replication.core.roles import ProcessState
+from replication.core.tasks import TaskOrder, TaskReport
 from replication.core.vault_ports import (
     AgentState,
     BootRole,
@@ -27,6 +28,7 @@ from replication.core.vault_ports import (
     ProcessError,
     RelayTransaction,
     StateError,
+    TaskRefused,
 )
 from replication.core.version import VERSION
 from replication.dialects.mariadb import Observation
@@ -330,6 +332,7 @@ class VaultAgent:
             process=self.process,
             database=self.session,
             firewall=self.server.firewall,
+            tasks=NoTasks(),
             server_ids=self._fresh_server_id,
         )
         return self.host.fused(ports)
@@ -458,6 +461,16 @@ def _striking(seen: Observation) -> tuple[object, ...]:
 
 async def _result(job: Job) -> Any:
     return await job.done
+
+
+class NoTasks:
+    """Implements core.vault_ports.Tasks: this host does no long work."""
+
+    def report(self) -> None:
+        return None
+
+    def begin(self, order: TaskOrder) -> TaskReport:
+        raise TaskRefused("a simulated host copies nothing")
 
 
 class VaultClock:

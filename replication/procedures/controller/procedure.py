@@ -165,6 +165,8 @@ class Procedure:
         await self.world.inventory.mark(id, **notes)
         if "resync_requested_at" in notes:
             notes["resync_wanted"] = notes.pop("resync_requested_at") is not None
+        if "rebuild_wish" in notes:
+            notes["rebuild"] = notes.pop("rebuild_wish")
         self._see(id, **notes)
 
     async def forget(self, id: str) -> None:

@@ -7,7 +7,7 @@ from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import PositionsNotComparable, StepFailed
 from replication.core.vault_ports import DatabaseError, Ports, ProcessError, StateError
 
-from . import primary, replica
+from . import primary, rebuild, replica
 from .work import Work
 
 VERBS: Final[Mapping[Verb, Callable[[Work], Mapping[str, Any]]]] = {
@@ -25,6 +25,9 @@ VERBS: Final[Mapping[Verb, Callable[[Work], Mapping[str, Any]]]] = {
     Verb.DRAIN: replica.drain,
     Verb.RECEIVED: replica.received,
     Verb.DETACH: replica.detach,
+    Verb.REBUILD: rebuild.rebuild,
+    Verb.SEND: rebuild.send,
+    Verb.UNDO: rebuild.undo,
 }
 
 
