@@ -26,7 +26,7 @@ INDEX: Final = "README"
 FOLDERS: Final = ("runbook", "design", "reference")
 """Below docs/. A link to anything else is plain text: it is not in the image."""
 STATUS: Final = "status"
-_RULE = re.compile(r"([A-Z]\d\d) · ")
+_RULE = re.compile(r"([A-Z]\d{2,3}) · ")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def page_url(name: str) -> str:
 @cache
 def _rules() -> dict[str, str]:
     """Rule id → page: read from the headings, so that a new family needs no entry here."""
-    heading = re.compile(r"^## ([A-Z]\d\d) · ", re.MULTILINE)
+    heading = re.compile(r"^## ([A-Z]\d{2,3}) · ", re.MULTILINE)
     runbook = {name: file for name, file in files().items() if file.parent.name == "runbook"}
     return {rule: name for name, file in runbook.items() for rule in heading.findall(file.read_text("utf-8"))}
 
@@ -251,7 +251,7 @@ def _title(file: Path) -> str:
 
 def _rule_links(text: Token) -> list[Token]:
     parts: list[Token] = []
-    for part in re.split(r"\b([A-Z]\d\d)\b", text.content):
+    for part in re.split(r"\b([A-Z]\d{2,3})\b", text.content):
         words = Token("text", "", 0, content=part)
         if url := _rules().get(part) and help_url(part):
             parts += [Token("link_open", "a", 1, attrs={"href": url}), words, Token("link_close", "a", -1)]

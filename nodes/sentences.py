@@ -21,9 +21,9 @@ SHAPES = {"host": r"\S*?", "hostname": r"\S*?", "span": r"\S+ \S+?", "number": r
 """What some gaps hold: a hostname has no spaces, so that no sentence is swallowed by the one behind it; a span is "2.1 s"."""
 NAMES = "names"
 """A gap that holds "a, b and c"."""
-RULE = re.compile(r"(?P<rule>[A-Z]\d\d · )(?P<says>.*)", re.DOTALL)
-BEFORE_RULE = re.compile(r" (?=[A-Z]\d\d · )")
-WITH_RULE = re.compile(r"(?P<first>.*) \((?P<rule>[A-Z]\d\d) (?P<says>.*)\)", re.DOTALL)
+RULE = re.compile(r"(?P<rule>[A-Z]\d{2,3} · )(?P<says>.*)", re.DOTALL)
+BEFORE_RULE = re.compile(r" (?=[A-Z]\d{2,3} · )")
+WITH_RULE = re.compile(r"(?P<first>.*) \((?P<rule>[A-Z]\d{2,3}) (?P<says>.*)\)", re.DOTALL)
 """An action with what was wrong: "the primary is lost: promote the acker (D10 its agent says …)"."""
 DEPTH = 6
 """A sentence may stand in the gap of another one, and so on."""

@@ -1,28 +1,27 @@
-"""Hands operations to the ops workers. Redis only carries ids; what is asked and what came of it are rows."""
+"""Hands operations to the ops workers: what replication.jobs.queueing does, imported when it is needed.
 
-import django_rq
-from redis.exceptions import RedisError
+The web process starts without what only workers need.
+"""
 
-from replication.stores.wishes import QueueUnavailable
+from nodes.models import Operation
+
+
+def enqueue(operation: Operation) -> None:
+    """Raises QueueUnavailable."""
+    from replication.jobs import queueing
+
+    queueing.enqueue(operation.pk, operation.kind)
 
 
 def enqueue_preflight(operation_id: str) -> None:
     """Raises QueueUnavailable."""
-    # Imported here: the web process starts without what only workers need.
-    from replication.jobs import preflight
-
-    _enqueue(preflight, operation_id)
+    _by_id(operation_id)
 
 
 def enqueue_resynchronize(operation_id: str) -> None:
     """Raises QueueUnavailable."""
-    from replication.jobs import resynchronize
-
-    _enqueue(resynchronize, operation_id)
+    _by_id(operation_id)
 
 
-def _enqueue(function: object, operation_id: str) -> None:
-    try:
-        django_rq.get_queue("ops").enqueue(function, operation_id, result_ttl=0)
-    except (RedisError, OSError) as error:
-        raise QueueUnavailable(str(error)) from error
+def _by_id(operation_id: str) -> None:
+    enqueue(Operation.objects.get(pk=operation_id))

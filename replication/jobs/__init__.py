@@ -27,3 +27,45 @@ def resynchronize(operation: str) -> None:
     from .resynchronization import run
 
     run(operation)
+
+
+def rebuild(operation: str) -> None:
+    """Replace a node's data by a full copy of another node's."""
+    from .rebuilding import run
+
+    run(operation)
+
+
+def undo(operation: str) -> None:
+    """Put the data of before the last full copy back."""
+    from .rebuilding import run
+
+    run(operation)
+
+
+def verify(operation: str) -> None:
+    """Compare fallbacks with the master, row by row."""
+    from .verification import run
+
+    run(operation)
+
+
+def export(operation: str) -> None:
+    """Write the transactions that only a diverged node has to a file, and list them."""
+    from .exporting import run
+
+    run(operation)
+
+
+def back_up(operation: str) -> None:
+    """Write a physical backup on a fallback."""
+    from .backing_up import run
+
+    run(operation)
+
+
+def remove_kept(operation: str) -> None:
+    """Throw away the data of before the last full copy."""
+    from .kept_data import run
+
+    run(operation)

@@ -16,7 +16,7 @@ REFUSAL = ("You see", "It means", "Check", "Act")
 
 def ids_in_code() -> set[str]:
     """Rule ids as string literals, wherever they are."""
-    literal = re.compile(rf'"([{FAMILIES}]\d\d)"')
+    literal = re.compile(rf'"([{FAMILIES}]\d{{2,3}})"')
     files = [file for room in ("replication", "nodes", "sectona_ha") for file in (ROOT / room).rglob("*.py")]
     return {id for file in files for id in literal.findall(file.read_text())}
 

@@ -29,6 +29,7 @@ from replication.stores import (
     application_wishes,
     audit,
     cancelling,
+    data_wishes,
     leaving,
     logins,
     pausing,
@@ -115,6 +116,11 @@ WISHES: dict[str, Wish] = {
             1
         ],
         {},
+    ),
+    "data_wishes.request": Wish(
+        lambda w: data_wishes.request("verify", w.beta, w.actor, reason=WHY, enqueue=lambda _operation: None),
+        {},
+        WHY,
     ),
     "wishes.request_switchover": Wish(lambda w: wishes.request_switchover(w.beta, w.actor, reason=WHY), {}, WHY),
     "wishes.clear_silence_hold": Wish(
