@@ -90,7 +90,7 @@ def _rules() -> dict[str, str]:
 
 def help_url(rule: str) -> str:
     """Where a rule id is explained; "" for one that has no heading. "R40 · its replication …" will do, too."""
-    rule = rule[:3].upper()
+    rule = rule.partition(" ")[0].upper()
     name = _rules().get(rule)
     return f"{page_url(name)}#{rule.lower()}" if name else ""
 
