@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from . import limits
 from .diagnosis import hears_primary
-from .positions import GtidPosition
+from .errors import PositionsNotComparable
+from .positions import parse
 from .view import NodeView, VaultView
 
 
@@ -23,9 +24,13 @@ def lag_of(view: VaultView, node: NodeView) -> Lag:
         return Lag(None, None)
     if primary is None or not primary.up or primary.database is None:
         return Lag(db.seconds_behind, None)
-    missing = GtidPosition.parse(db.gtid_slave_pos).missing_from(GtidPosition.parse(primary.database.gtid_binlog_pos))
+    target = parse(primary.database.gtid_binlog_pos)
+    try:
+        missing = parse(db.gtid_slave_pos).missing_from(target)
+    except PositionsNotComparable:  # another database engine: there is no such number
+        return Lag(db.seconds_behind, None)
     # A new primary skips numbers; until its first write has been applied nobody can tell these from transactions.
-    return Lag(db.seconds_behind, missing if missing < limits.GTID_GAP else None)
+    return Lag(db.seconds_behind, None if target.skips and missing >= limits.GTID_GAP else missing)
 
 
 def lags_of(view: VaultView) -> dict[str, Lag]:

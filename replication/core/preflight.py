@@ -34,6 +34,11 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
+def engine_of(text: str) -> str:
+    """By what a server says of its version: MySQL has never had one of two digits."""
+    return "MySQL" if "MariaDB" not in text and version_of(text) < (10,) else "MariaDB"
+
+
 def judge_unreachable(question: Question, kind: str, detail: str) -> Judgement:
     """What to say when the agent's hello failed; `kind` as in NodeUnreachable."""
     says = UNREACHABLE.get(kind, UNREACHABLE["silent"])
@@ -113,7 +118,8 @@ def _application(question: Question, report: NodeReport) -> Check:
 def _versions(question: Question, report: NodeReport) -> Sequence[Check]:
     """A replica older than its primary is refused, a newer one warned about: that is how rolling upgrades go."""
     name = CheckName.DATABASE_VERSION
-    mine = version_of(report.database.version if report.database else "")
+    text = report.database.version if report.database else ""
+    mine, engine = version_of(text), engine_of(text)
     if not mine:
         return [Check(name, Outcome.UNKNOWN, "Not known while its database does not answer.")]
     found: list[Check] = []
@@ -122,6 +128,10 @@ def _versions(question: Question, report: NodeReport) -> Sequence[Check]:
         theirs = version_of(peer.database_version)
         new_is_primary = question.system_role is SystemRole.PRIMARY
         if not theirs or (not new_is_primary and not peer.is_primary):
+            continue
+        if (other := engine_of(peer.database_version)) != engine:
+            says = f"{engine} here, {other} on {peer.hostname}: every node of a vault has the same database engine."
+            found.append(Check(name, Outcome.ERROR, says, "F42", "ip_address"))
             continue
         compared = f", the same as on {peer.hostname}"
         if mine == theirs:
@@ -137,9 +147,9 @@ def _versions(question: Question, report: NodeReport) -> Sequence[Check]:
     if found:
         return found
     if question.peers and not compared and question.system_role is not SystemRole.PRIMARY:
-        says = f"MariaDB {'.'.join(map(str, mine))}; that of the Master is not known."
+        says = f"{engine} {'.'.join(map(str, mine))}; that of the Master is not known."
         return [Check(name, Outcome.UNKNOWN, says)]
-    return [Check(name, Outcome.OK, f"MariaDB {'.'.join(map(str, mine))}{compared}.")]
+    return [Check(name, Outcome.OK, f"{engine} {'.'.join(map(str, mine))}{compared}.")]
 
 
 def _address(question: Question, report: NodeReport) -> Check:

@@ -10,8 +10,8 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+from . import positions
 from .errors import PositionsNotComparable
-from .positions import GtidPosition, parse_list
 from .roles import OrderKind, ProcessState
 from .tasks import KeptData, TaskReport
 
@@ -154,8 +154,8 @@ def _check_positions(db: DatabaseReport) -> None:
     """Decisions parse these without a second thought. Raises ValueError."""
     try:
         for text in (db.gtid_binlog_pos, db.gtid_slave_pos, db.gtid_io_pos):
-            GtidPosition.parse(text)
-        parse_list(db.gtid_binlog_state)
+            positions.parse(text)
+        positions.check_state(db.gtid_binlog_state)
     except (ValueError, PositionsNotComparable) as error:
         raise ValueError(f"DatabaseReport: a GTID position was expected: {error}") from error
 

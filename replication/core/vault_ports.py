@@ -273,6 +273,11 @@ class Firewall(Protocol):
 class Database(Protocol):
     """What the verbs ask of the local database. Every call may raise DatabaseError."""
 
+    @property
+    def keeps_relay_log(self) -> bool:
+        """Whether what was received outlives a restart, and the start of one thread while both are stopped, by itself."""
+        ...
+
     def positions(self) -> Positions: ...
 
     def replica(self) -> ReplicaStatus | None:

@@ -70,6 +70,8 @@ class Observation:
 
 
 class MariaDb(Accounts, Closing, Settings):
+    keeps_relay_log = False
+
     def __init__(self, session: Session, pki: PkiFiles, client: Client | None = None) -> None:
         self.session, self.pki, self.client = session, pki, client
 

@@ -123,6 +123,7 @@ ANSWERED = [
         {"system_role": SystemRole.PRIMARY, "peers": [SLAVE]}, {"db": {"version": NEWER}}, {}, "F40", "error", "ip_address",
         id="a master newer than the fallback that is there",
     ),
+    pytest.param({}, {"db": {"version": "9.7.4-2"}}, {}, "F42", "error", "ip_address", id="MySQL beside MariaDB"),
     pytest.param({}, {"process": ProcessState.DEAD}, {}, "F45", "error", "ip_address", id="its database does not run"),
     pytest.param({}, {"database_port": 3306}, {}, "F46", "error", "ip_address", id="another database port"),
     pytest.param({}, {}, {"witness": Witness.SILENT}, "F50", "error", "ip_address", id="a firewall before the database"),

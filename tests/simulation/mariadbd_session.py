@@ -33,6 +33,8 @@ VERSION: Final = "10.11.19-MariaDB-fake"
 
 
 class Session:
+    keeps_relay_log = False
+
     def __init__(self, server: "Mariadbd") -> None:
         self._server, self._kernel = server, server.kernel
         self._aborted = False

@@ -10,7 +10,7 @@ from nodes.choices import OperationKind, OperationState
 from nodes.models import Operation
 from nodes.sentences import said
 from replication.core.errors import PositionsNotComparable
-from replication.core.positions import GtidPosition
+from replication.core.positions import parse
 from replication.core.roles import VaultState
 
 from . import words
@@ -161,7 +161,7 @@ def _verdict(because: list[str], missing: list[str]) -> Risk:
 
 def _covers(reached: str, wanted: str) -> bool:
     try:
-        return GtidPosition.parse(reached).covers(GtidPosition.parse(wanted))
+        return parse(reached).covers(parse(wanted))
     except (ValueError, PositionsNotComparable):
         return False
 

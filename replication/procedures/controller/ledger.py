@@ -14,7 +14,7 @@ from replication.core import limits
 from replication.core.errors import PositionsNotComparable, Refused, ReplicationError, StepFailed
 from replication.core.plan import Action, ActionKind
 from replication.core.ports import Clock, OperationEnd, Operations
-from replication.core.positions import GtidPosition
+from replication.core.positions import Position, parse
 from replication.core.steps import Track
 from replication.core.view import Topology, VaultView
 
@@ -59,7 +59,7 @@ class Awaited:
     node: str
     opened: float
     """Monotonic seconds."""
-    opened_at: GtidPosition
+    opened_at: Position
 
 
 class Ledger:
@@ -217,10 +217,10 @@ class Ledger:
         task.add_done_callback(self._writing.discard)
 
 
-def _parsed(position: str) -> GtidPosition | None:
+def _parsed(position: str) -> Position | None:
     """None for what is no position: what an agent says must not end the watch, nor make a failover fail that has succeeded."""
     try:
-        return GtidPosition.parse(position)
+        return parse(position)
     except (ValueError, PositionsNotComparable):
         return None
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from replication.core import limits
 from replication.core.commands import ReplicationAccount
-from replication.core.positions import GtidPosition, highest_sequence, parse_list
+from replication.core.positions import highest_sequence, is_mysql, parse, parse_list
 from replication.core.roles import OrderKind
-from replication.core.vault_ports import BootRole, ReplicaStatus
+from replication.core.vault_ports import BootRole, Positions, ReplicaStatus
 
 from .work import Work
 
@@ -28,8 +28,16 @@ def _accounts(work: Work) -> list[ReplicationAccount]:
 
 
 def _everything_applied(work: Work, replica: ReplicaStatus) -> bool:
-    mine = GtidPosition.parse(work.ports.database.positions().gtid_slave_pos)
-    return not replica.gtid_io_pos or mine.covers(GtidPosition.parse(replica.gtid_io_pos))
+    mine = parse(work.ports.database.positions().gtid_slave_pos)
+    return not replica.gtid_io_pos or mine.covers(parse(replica.gtid_io_pos))
+
+
+def _beyond_any_lost(now: Positions) -> int:
+    """A number that no lost transaction can have had; 0 where none is needed: in MySQL each data directory counts for itself."""
+    if is_mysql(now.gtid_binlog_state):
+        return 0
+    known = (*parse_list(now.gtid_binlog_state), *parse_list(now.gtid_slave_pos))
+    return highest_sequence(known, DOMAIN) + limits.GTID_GAP
 
 
 def open_solo(work: Work) -> Mapping[str, Any]:
@@ -69,9 +77,7 @@ def open_solo(work: Work) -> Mapping[str, Any]:
     jump = bool(work.command.args.get("jump")) or replica is not None
     if jump and not db.epoch_recorded(epoch):
         with work.step("jump"):
-            now = db.positions()
-            known = (*parse_list(now.gtid_binlog_state), *parse_list(now.gtid_slave_pos))
-            db.record_epoch(epoch, highest_sequence(known, DOMAIN) + limits.GTID_GAP)
+            db.record_epoch(epoch, _beyond_any_lost(db.positions()))
     with work.step("accounts"):
         ensure_accounts(work, _accounts(work))
         if (

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from replication.core.positions import GtidPosition, extra_transactions, parse_list
+from replication.core.errors import PositionsNotComparable
+from replication.core.positions import beyond, check_state, parse, servers_in
 from replication.core.roles import OrderKind
 from replication.core.vault_ports import AgentState, BootRole, DatabaseError, ProcessError, ReplicaStatus, Source
 
@@ -30,7 +31,7 @@ class FollowOrder:
     @classmethod
     def of(cls, args: Mapping[str, Any]) -> "FollowOrder":
         """Raises ValueError or KeyError."""
-        parse_list(str(args["source_binlog_state"]))
+        check_state(str(args["source_binlog_state"]))
         return cls(
             str(args["source_host"]), int(args["source_port"]), str(args["account"]), str(args["source_binlog_state"]),
             args.get("truncate_tail") is True, args.get("rejudge") is True,
@@ -149,13 +150,16 @@ def _judge(work: Work, order: FollowOrder, *, moved: bool) -> None:
     """moved: what it has beyond the given state may have come from the source itself, by way of the node that it followed.
     It receives nothing any more: a state that is read from here on can be held against it."""
     own = work.ports.database.positions().gtid_binlog_state
-    extra = extra_transactions(own, order.source_binlog_state)
+    try:
+        extra = beyond(own, order.source_binlog_state)
+    except PositionsNotComparable as error:
+        raise work.refusal("engine", f"its server is of another kind than that of its source: {error}") from error
     if extra and moved:
         raise work.refusal(
             "moved", "it was still receiving while the primary's state was read, and is judged by a later one"
         )
     if extra:
-        says = f"it has transactions that the primary does not have: {', '.join(map(str, extra))}"
+        says = f"it has transactions that the primary does not have: {', '.join(extra)}"
         work.persist(quarantine=says)
         raise work.refusal("diverged", says)
 
@@ -163,13 +167,13 @@ def _judge(work: Work, order: FollowOrder, *, moved: bool) -> None:
 def _change_source(work: Work, order: FollowOrder) -> None:
     ports, db = work.ports, work.ports.database
     now = db.positions()
-    used = sorted({g.server for g in parse_list(now.gtid_binlog_state)})
+    used = servers_in(now.gtid_binlog_state)
     if now.server_id in used:
         # With its flag off a replica silently skips events that carry its own server_id.
         fresh = ports.server_ids(used)
         work.persist(server_id=fresh)
         db.set_server_id(fresh)
-    own, applied = GtidPosition.parse(now.gtid_binlog_pos), GtidPosition.parse(now.gtid_slave_pos)
+    own, applied = parse(now.gtid_binlog_pos), parse(now.gtid_slave_pos)
     if db.replica() is not None:
         db.stop_replication()
         db.forget_source()
@@ -256,7 +260,7 @@ def revoke(work: Work) -> Mapping[str, Any]:
     db.set_acknowledging(False)
     after = db.replica()
     received = after.gtid_io_pos if after is not None else ""
-    if not GtidPosition.parse(received).covers(GtidPosition.parse(state.revoked_at)):
+    if not parse(received).covers(parse(state.revoked_at)):
         received = state.revoked_at  # revoked before; what is missing since then was thrown away
     work.persist(revoked_at=received)
     return {"gtid_io_pos": received, "tainted": False}
@@ -274,8 +278,8 @@ def _rescue(work: Work) -> None:
 
 
 def _drained(work: Work, replica: ReplicaStatus) -> bool:
-    mine = GtidPosition.parse(work.ports.database.positions().gtid_slave_pos)
-    return mine.covers(GtidPosition.parse(replica.gtid_io_pos))
+    mine = parse(work.ports.database.positions().gtid_slave_pos)
+    return mine.covers(parse(replica.gtid_io_pos))
 
 
 def drain(work: Work) -> Mapping[str, Any]:
@@ -302,9 +306,9 @@ def drain(work: Work) -> Mapping[str, Any]:
 def _check_nothing_thrown_away(work: Work, replica: ReplicaStatus | None) -> None:
     """With both its threads stopped MariaDB throws the relay log away when one is started, by whomever. What it acknowledged
     and has neither applied nor still in its relay log is gone: it must not become the primary."""
-    must = GtidPosition.parse(work.ports.state.read().revoked_at)
-    held = GtidPosition.parse(replica.gtid_io_pos if replica is not None else "")
-    applied = GtidPosition.parse(work.ports.database.positions().gtid_slave_pos)
+    must = parse(work.ports.state.read().revoked_at)
+    held = parse(replica.gtid_io_pos if replica is not None else "")
+    applied = parse(work.ports.database.positions().gtid_slave_pos)
     if not held.covers(must) and not applied.covers(must):
         why = "its replication was started by hand after it was revoked, which threw away what it had not applied"
         raise work.tainted(work.persist(tainted=True, relay_log_kept=False, taint_reason=why))
@@ -312,13 +316,13 @@ def _check_nothing_thrown_away(work: Work, replica: ReplicaStatus | None) -> Non
 
 def received(work: Work) -> Mapping[str, Any]:
     """Wait until a position is in the relay log."""
-    target = GtidPosition.parse(str(work.command.args["position"]))
+    target = parse(str(work.command.args["position"]))
     seen = [""]
 
     def there() -> bool:
         replica = work.ports.database.replica()
         seen[0] = "" if replica is None else replica.gtid_io_pos or work.ports.database.positions().gtid_slave_pos
-        return GtidPosition.parse(seen[0]).covers(target)
+        return parse(seen[0]).covers(target)
 
     work.wait(there, "behind", lambda: f"it has received {seen[0] or 'nothing'}, not {target}")
     return {"gtid_io_pos": seen[0]}

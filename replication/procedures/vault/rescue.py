@@ -1,9 +1,10 @@
-"""The relay log of a replica whose mariadbd was started anew is applied before anything can throw it away.
+"""The relay log of a replica whose server was started anew is applied before anything can throw it away.
 
 An acknowledgement says that a transaction stands in the acker's relay log, no more. With GTID, MariaDB throws the relay log away
 when a thread of a stopped replica is started, and fetches it again: from whom, when the primary is gone? So the rest is
 applied by place. Where it begins is told by the GTIDs, not by relay-log.info: that lags by whole files behind what was
-applied, and from there every transaction would come twice. Measured in docs/design/rejoin.md.
+applied, and from there every transaction would come twice. Measured in docs/design/rejoin.md. MySQL keeps it and goes on by GTID: there the
+applier is started, and waited for (docs/design/mysql.md).
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from replication.core.positions import Gtid, GtidPosition
+from replication.core.positions import Gtid, GtidPosition, Position, parse
 from replication.core.vault_ports import (
     Clock,
     Database,
@@ -108,6 +109,8 @@ def _apply(clock: Clock, process: Process, database: Database) -> int:
     replica = database.replica()
     if replica is None:
         raise CannotRescue("it has lost its source, and with it its place in the relay log")
+    if database.keeps_relay_log:
+        return _apply_kept(clock, database, parse(replica.gtid_io_pos))
     if not replica.receiver_stopped or (replica.applier and replica.by_gtid):
         raise CannotRescue("its replication was started before its relay log had been applied")
     if replica.applier:  # by a rescue that was interrupted
@@ -121,26 +124,33 @@ def _apply(clock: Clock, process: Process, database: Database) -> int:
         database.count_own_as_applied()
     if rest is not None:
         database.apply_relay_log(rest.begin, rest.end)
-        _wait(clock, database, rest)
+        _wait(clock, database, GtidPosition({rest.last.domain: rest.last}))
         database.stop_replication()
     database.follow_by_gtid()
     return rest.count if rest is not None else 0
 
 
-def _wait(clock: Clock, database: Database, rest: Rest) -> None:
-    goal = GtidPosition({rest.last.domain: rest.last})
+def _apply_kept(clock: Clock, database: Database, goal: Position) -> int:
+    """A server that goes on by GTID with what stands in its relay log."""
+    count = parse(database.positions().gtid_slave_pos).missing_from(goal)
+    if count:
+        database.start_applier()
+        _wait(clock, database, goal)
+    database.stop_replication()
+    return count
+
+
+def _wait(clock: Clock, database: Database, goal: Position) -> None:
     seen, since = "", clock.monotonic()
     while True:
         replica, now = database.replica(), database.positions().gtid_slave_pos
-        if GtidPosition.parse(now).covers(goal):
+        if parse(now).covers(goal):
             return
         if replica is None or not replica.applier:
             why = replica.applier_error if replica is not None else ""
-            raise CannotRescue(
-                f"its relay log could not be applied up to {rest.last}: {why or 'the applier has stopped'}"
-            )
+            raise CannotRescue(f"its relay log could not be applied up to {goal}: {why or 'the applier has stopped'}")
         if now != seen:
             seen, since = now, clock.monotonic()
         elif clock.monotonic() - since > STANDSTILL.total_seconds():
-            raise CannotRescue(f"its applier does not get beyond {now or 'the beginning'} on the way to {rest.last}")
+            raise CannotRescue(f"its applier does not get beyond {now or 'the beginning'} on the way to {goal}")
         clock.sleep(POLL)
