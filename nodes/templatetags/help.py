@@ -33,7 +33,7 @@ SERVICE_WORDS = (
 def help_link(rule: Any, text: str = "") -> SafeString | str:
     """To the section of a rule id: a small question mark, or a text of yours. Nothing for an id without a section."""
     rule = str(rule or "")
-    return _link(help_url(rule), text, _("Help on %(what)s") % {"what": rule[:3]})
+    return _link(help_url(rule), text, _("Help on %(what)s") % {"what": rule.partition(" ")[0]})
 
 
 @register.simple_tag

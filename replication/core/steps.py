@@ -46,10 +46,17 @@ class Step:
 class Track:
     """What an operation has done so far, over all its tries. `changed` is called after every change and must not block."""
 
-    def __init__(self, now: Callable[[], float], changed: Callable[[], None] = lambda: None) -> None:
-        """now: monotonic seconds; the operation begins at this moment."""
-        self._now, self._began, self._changed = now, now(), changed
-        self.steps: tuple[Step, ...] = ()
+    def __init__(
+        self,
+        now: Callable[[], float],
+        changed: Callable[[], None] = lambda: None,
+        *,
+        before: tuple[Step, ...] = (),
+        elapsed: float = 0,
+    ) -> None:
+        """now: monotonic seconds; the operation began `elapsed` seconds before this moment, and whoever had it then did `before`."""
+        self._now, self._began, self._changed = now, now() - elapsed, changed
+        self.steps: tuple[Step, ...] = before
 
     def expect(self, *names: str) -> None:
         """What is still to come, in order."""

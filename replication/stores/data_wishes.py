@@ -245,3 +245,12 @@ def _tell(operation: Operation, actor: Any, reason: str, by: str) -> None:
         Event.objects.create(text=f"{kind} begun by the service: {by}"[: audit.EVENT_MAX], **facts)
         return
     audit.tell(node or vault, f"{kind} requested", {}, actor=actor, reason=reason, **facts)
+
+
+def withdraw(copy: str) -> bool:
+    """Take the wish for a full copy back. False when it is gone: the leader has taken it, or it was refused and read.
+
+    copy: what the wish carries as its operation.
+    """
+    held = VaultNode.objects.filter(rebuild_wish__operation=copy)
+    return bool(held.update(rebuild_wish=None))

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from django.db import Error
+from django.db.models import DateTimeField, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from nodes.choices import OperationState
@@ -20,9 +22,11 @@ log = logging.getLogger(__name__)
 
 
 def begin(id: str) -> Operation | None:
-    """Take a queued operation, or one whose worker died; None when it has ended or is gone."""
-    taken = Operation.objects.filter(pk=id, state__in=OPEN_STATES)
-    if not taken.update(state=OperationState.RUNNING, started_at=timezone.now(), changed_at=timezone.now()):
+    """Take a queued operation, or one whose worker died; None when it has ended or is gone. It began when it was taken first."""
+    taken, now = Operation.objects.filter(pk=id, state__in=OPEN_STATES), timezone.now()
+    if not taken.update(
+        state=OperationState.RUNNING, started_at=Coalesce("started_at", Value(now, DateTimeField())), changed_at=now
+    ):
         return None
     return Operation.objects.select_related("vault", "node").get(pk=id)
 
@@ -35,6 +39,16 @@ def progress(id: str, percent: int, message: str, **more: Any) -> Operation | No
     if not rows.update(**shown, **more):
         return None
     return Operation.objects.filter(pk=id).first()
+
+
+def remember(id: str, **arguments: Any) -> None:
+    """Keep something with an open operation that the next worker of it has to know. Only its own worker calls this."""
+    for row in Operation.objects.filter(pk=id, state__in=OPEN_STATES):
+        Operation.objects.filter(pk=id).update(arguments={**row.arguments, **arguments})
+
+
+def refuse_cancel(id: str) -> None:
+    Operation.objects.filter(pk=id, state__in=OPEN_STATES).update(cancel_requested_at=None)
 
 
 def end(id: str, state: str, message: str, result: dict[str, Any], **more: Any) -> bool:
