@@ -61,6 +61,7 @@ def _init(options: argparse.Namespace) -> int:
             client_database=options.client_database,
             client_user=options.client_user,
             client_password_file=options.client_password_file,
+            backup_dir=options.backup_dir,
         )
     )
     print(f"made {config.home}; start the agent with: vault-agent serve --home {config.home}")
@@ -120,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--client-database", default="", help="database that the vault's clients use")
     new.add_argument("--client-user", default="", help="their account, made when the node opens as primary")
     new.add_argument("--client-password-file", type=Path, help="file that holds their password in one line")
+    new.add_argument("--backup-dir", type=Path, help="private directory for backups, best on another disk (HOME/backups)")
 
     run = commands.add_parser("serve", parents=[home], help="run the agent until it is told to stop")
     run.add_argument("--stop-database", action="store_true", help="stop mariadbd too when the agent is told to stop")

@@ -79,6 +79,8 @@ class AgentConfig:
     mbstream: str = "/usr/bin/mbstream"
     mariadb_binlog: str = "/usr/bin/mariadb-binlog"
     """The last three are needed for copies, backups and exports only: without them the node works, and says what it lacks."""
+    backup_dir: str = ""
+    """An absolute path for backups, perhaps on another disk or mounted from another host; "" for one below the home."""
 
     def __post_init__(self) -> None:
         if not self.home.is_absolute():
@@ -97,6 +99,10 @@ class AgentConfig:
             raise ConfigError(f"port and database port are both {self.port}: agent and database need one each")
         if not _SIZE.fullmatch(self.buffer_pool):
             raise ConfigError(f"buffer pool {self.buffer_pool!r} must be a size such as 128M or 4G")
+        if self.backup_dir and not _is_place_for_backups(Path(self.backup_dir), self.home):
+            raise ConfigError(
+                f"backup directory {self.backup_dir!r} must be an absolute path outside the agent's own data: another disk is best"
+            )
         if self.cut not in ("auto", "none"):
             raise ConfigError(f'cut {self.cut!r} must be "auto" or "none"')
         if self.kernel_lease and self.cut == "none":
@@ -169,6 +175,15 @@ class AgentConfig:
         return self.home / "salvage"
 
     @property
+    def backups_dir(self) -> Path:
+        return Path(self.backup_dir) if self.backup_dir else self.home / "backups"
+
+    @property
+    def lost_dir(self) -> Path:
+        """Transactions that the primary did not have: one directory for each export. Only a purge removes them."""
+        return self.home / "lost"
+
+    @property
     def pki_dir(self) -> Path:
         """Holds ca.pem, cert.pem and key.pem."""
         return self.home / "pki"
@@ -185,7 +200,8 @@ class AgentConfig:
         Called before anything is bound or started. A directory in /tmp that somebody else made is refused: whoever owns
         it could put a socket of his own in the place of ours.
         """
-        for directory in (self.run_dir, self.log_dir, self.salvage_dir, self.tmp_dir):
+        own = () if self.backup_dir else (self.backups_dir,)  # one that was given has to be mounted, not made in its place
+        for directory in (self.run_dir, self.log_dir, self.salvage_dir, self.tmp_dir, *own):
             try:
                 directory.mkdir(mode=0o700, exist_ok=True)
                 found = directory.lstat()
@@ -252,6 +268,11 @@ def _checked(content: dict[str, Any]) -> dict[str, Any]:
             raise ConfigError("client must hold database, user and password as texts")
         client = ClientAccount(**client)
     return {**content, "client": client}
+
+
+def _is_place_for_backups(directory: Path, home: Path) -> bool:
+    taken = [home / name for name in ("data", "run", "log", "salvage", "tmp", "pki")]
+    return directory.is_absolute() and directory != home and not any(directory.is_relative_to(place) for place in taken)
 
 
 def _normal_address(text: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from replication import certificates
+from replication.agent.backup_files import BackupError, check_directory
 from replication.agent.config import AgentConfig, ClientAccount, ConfigError
 from replication.agent.firewall import why_no_nftables
 
@@ -32,6 +33,7 @@ class InitRequest:
     client_database: str = ""
     client_user: str = ""
     client_password_file: Path | None = None
+    backup_dir: Path | None = None
 
 
 def init(request: InitRequest) -> AgentConfig:
@@ -52,6 +54,7 @@ def init(request: InitRequest) -> AgentConfig:
         kernel_lease=request.kernel_lease,
         mariadbd=_program(request.mariadbd, "mariadbd"),
         install_db=_program(request.install_db, "mariadb-install-db"),
+        backup_dir=os.path.abspath(request.backup_dir) if request.backup_dir is not None else "",
     )
     if config.kernel_lease and (why_not := why_no_nftables()):
         raise ConfigError(f"--kernel-lease is not possible here: {why_not}")
@@ -63,6 +66,11 @@ def init(request: InitRequest) -> AgentConfig:
     if f"/CN={config.hostname}/" not in certificates.subject_oneline(certificate):
         subject = certificates.subject_oneline(certificate)
         raise ConfigError(f"the certificate in {request.pki} is for {subject}, not for the host {config.hostname}")
+    if config.backup_dir:
+        try:
+            check_directory(config.backups_dir)
+        except BackupError as error:
+            raise ConfigError(str(error)) from error
     _fill(config, request.pki)
     return config
 

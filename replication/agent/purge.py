@@ -1,16 +1,18 @@
 """`vault-agent purge`: remove a node's data, keys and certificates, after it has left its vault."""
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
 from typing import Final
 
-from replication.agent import control, state
+from replication.agent import control, places, state
 from replication.agent.config import AgentConfig
 from replication.agent.control import PurgeRefused
 from replication.agent.core import VaultAgent
 from replication.agent.lock import locked
+from replication.agent.places import Places
 
 AGENT_EXIT_SECONDS: Final = 30
 """How long a running agent may take to end after it has removed its data."""
@@ -30,6 +32,7 @@ def purge(config: AgentConfig, confirm: Callable[[str], str]) -> str:
         raise PurgeRefused(why_not)
     typed = confirm(
         f"This removes the database, keys and certificates of {config.hostname} in {config.home} for good."
+        f"{_lost(config)}"
         f" Type the hostname to go on: "
     )
     if typed != config.hostname:
@@ -39,6 +42,14 @@ def purge(config: AgentConfig, confirm: Callable[[str], str]) -> str:
     with locked(config):
         asyncio.run(VaultAgent(config).remove_data())
         return remove_remains(config)
+
+
+def _lost(config: AgentConfig) -> str:
+    """A warning of what is nowhere else; "" when there is nothing."""
+    exports = len(list(config.lost_dir.glob("*/")))
+    if not exports:
+        return ""
+    return f" Also {exports} export(s) of lost transactions in {config.lost_dir}, which are nowhere else: copy them first."
 
 
 def reason_against(vault: str) -> str:
@@ -56,11 +67,17 @@ def remove_remains(config: AgentConfig) -> str:
 
     Returns a sentence on the files in the home that are not the agent's and stay, or "".
     """
-    mine = (config.data_dir, config.salvage_dir, config.log_dir, config.tmp_dir, config.run_dir, config.pki_dir)
+    mine = (config.data_dir, config.salvage_dir, config.log_dir, config.tmp_dir, config.run_dir, config.pki_dir, config.lost_dir)
     for directory in mine:
         shutil.rmtree(directory, ignore_errors=True)
+    for left_of_copies in Places(config.home).everything():
+        places.remove(left_of_copies)
     for half_made in config.home.glob("*.new"):
         shutil.rmtree(half_made) if half_made.is_dir() else half_made.unlink()
+    with contextlib.suppress(OSError):  # not empty: see _left_alone
+        (config.home / "backups").rmdir()
+    for told in ("task.json", "task-result.json"):
+        (config.home / told).unlink(missing_ok=True)
     # The settings go last: as long as they are there, a purge that was interrupted can be repeated.
     for file in (config.my_cnf, config.state_file, config.pid_file, config.lock_file, config.config_file):
         file.unlink(missing_ok=True)
@@ -74,7 +91,11 @@ def _left_alone(config: AgentConfig) -> str:
     if not left:
         config.home.rmdir()
         return ""
-    return f"{', '.join(left)} in {config.home} is not the agent's and was left alone"
+    # They may be the last that is left of a vault: whoever removes them does so by name.
+    backups = f"its backups in {config.home / 'backups'} are still there" if "backups" in left else ""
+    others = ", ".join(name for name in left if name != "backups")
+    strange = f"{others} in {config.home} is not the agent's and was left alone" if others else ""
+    return "; ".join(filter(None, (backups, strange)))
 
 
 def _wait_for_exit(config: AgentConfig) -> str:

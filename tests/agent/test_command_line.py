@@ -359,13 +359,15 @@ def test_the_command_that_the_report_names_purges(host: VaultHost) -> None:
     host.wait_agent_ended()
 
 
-def test_files_that_are_not_the_agents_stay_and_are_named(host: VaultHost) -> None:
+def test_files_that_are_not_the_agents_and_backups_stay_and_are_named(host: VaultHost) -> None:
     host.init()
     (host.home / "notes.txt").write_text("mine")
+    (host.home / "backups" / "one").write_text("the last that is left")
     done = host.run("purge", "--yes-i-mean", host.hostname)
     assert done.returncode == 0, done.stderr
     assert "notes.txt" in done.stdout
-    assert [file.name for file in host.home.iterdir()] == ["notes.txt"]
+    assert "backups" in done.stdout
+    assert sorted(file.name for file in host.home.iterdir()) == ["backups", "notes.txt"]
 
 
 def refusal_of_serve(host: VaultHost) -> str:
