@@ -1,8 +1,10 @@
-"""Re-synchronize Master: every active fallback to the master's position of the moment of the click, incrementally.
+"""Re-synchronize Master: every active fallback to the master's position of the moment of the click.
 
-Reads agents only. Where replication has to be started again the service does it (it alone takes epochs): this job leaves
-the wish on the node's row and watches. Safe to run twice: the second run finds less to do. Cancelled, it only stops watching:
-a fallback that follows goes on to catch up.
+Each incrementally where GTID allows it: all at once, so that who can follow does. Where only a full copy can help (its logs were
+purged, it has diverged, its database does not start, its applier stops again after a fresh start) it gets one, one node after
+the other, and the operation says why. Reads agents only. Where replication has to be started again, or a copy to be ordered, the
+service does it (it alone takes epochs): this job leaves the wish on the node's row and watches. Safe to run twice: the second run
+finds less to do. Cancelled, it only stops watching: a fallback that follows goes on to catch up.
 """
 
 import asyncio
@@ -10,23 +12,26 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
-from django.db import close_old_connections
 from django.utils import timezone
 
 from nodes.choices import OperationState, OperationUnit
 from nodes.models import Operation, VaultNode
 from replication.client import AgentClient
 from replication.core.errors import NodeUnreachable
-from replication.core.positions import GtidPosition
-from replication.core.resync import standing, transactions_between
+from replication.core.positions import Position, parse
+from replication.core.report import NodeReport
+from replication.core.resync import standing, stopped_by, transactions_between
+from replication.core.roles import ProcessState
 from replication.core.view import NodeView
 from replication.stores import operations
 from replication.stores.inventory import node_view
 
-from .telling import CancelWished, Lost, Telling
+from . import rebuilding
+from .copying import Cancelled
+from .telling import CancelWished, Lost, Refused, Telling, in_thread
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 0.25
@@ -34,8 +39,8 @@ NO_PROGRESS = timedelta(seconds=60)
 """A fallback that has come no nearer for this long ends the operation."""
 
 
-class Refused(Exception):
-    """Ends the operation as failed, with a sentence."""
+NOT_STARTING: Final = timedelta(seconds=45)
+"""A database that has not been up for this long does not start: only other data can help."""
 
 
 @dataclass
@@ -50,6 +55,18 @@ class Course:
     asked: bool = False
     trouble: str = ""
     moved: float = field(default_factory=time.monotonic)
+    up: float = field(default_factory=time.monotonic)
+    """When its database was up last, or since when somebody looks."""
+    copy: str = ""
+    """Why only a full copy can help; it gets one when the others are there."""
+    diverged: bool = False
+    rebuilt: rebuilding.Course | None = None
+    failed: str = ""
+
+    @property
+    def waits(self) -> bool:
+        """It is on its way by itself."""
+        return self.seconds is None and not self.copy and not self.failed
 
     @property
     def done(self) -> int | None:
@@ -61,14 +78,6 @@ class Course:
     @property
     def step(self) -> str:
         return f"catch-up {self.node.hostname}"
-
-
-async def _in_thread(function: Any, *args: Any) -> Any:
-    def guarded() -> Any:
-        close_old_connections()
-        return function(*args)
-
-    return await asyncio.to_thread(guarded)
 
 
 def _participants(operation: Operation) -> tuple[NodeView, list[NodeView]]:
@@ -87,7 +96,7 @@ def _participants(operation: Operation) -> tuple[NodeView, list[NodeView]]:
 
 async def _bring_along(telling: Telling, courses: list[Course], agents: AgentClient) -> dict[str, Any]:
     """courses: empty; filled with the fallbacks to bring along, so that whoever ends it early can say how far they are."""
-    primary, targets = await _in_thread(_participants, telling.operation)
+    primary, targets = await in_thread(_participants, telling.operation)
     asking = f"ask {primary.hostname}"
     telling.track.begins(asking)
     telling.track.expect(*(Course(node).step for node in targets))
@@ -97,22 +106,68 @@ async def _bring_along(telling: Telling, courses: list[Course], agents: AgentCli
         raise Refused(str(error)) from error
     if report.database is None or report.database.read_only:
         raise Refused(f"{primary.hostname} is not open as Master now")
-    target = GtidPosition.parse(report.database.gtid_binlog_pos)
+    target = parse(report.database.gtid_binlog_pos)
     telling.track.done(asking, position=str(target))
-    courses += [Course(node) for node in targets]
-    for course in courses:
+    begun = telling.operation.arguments.get("copies", {})  # by an earlier worker of this operation
+    courses += [Course(node, copy=begun.get(node.id, "")) for node in targets]
+    for course in (c for c in courses if c.waits):
         telling.track.begins(course.step)
-    while any(c.seconds is None for c in courses):
-        for course in (c for c in courses if c.seconds is None):
-            await _look(course, agents, primary, target, telling)
-        await _in_thread(_tell, telling, courses)
-        if any(c.seconds is None for c in courses):
+    while any(c.waits for c in courses):
+        for course in (c for c in courses if c.waits):
+            try:
+                await _look(course, agents, primary, target, telling)
+            except Refused as refused:  # the others are brought along all the same
+                course.failed = str(refused)
+                telling.track.failed(course.step, course.failed)
+        await in_thread(_tell, telling, courses)
+        if any(c.waits for c in courses):
             await asyncio.sleep(LOOK_EVERY)
+    want = rebuilding.wanted(telling.operation)
+    for course in (c for c in courses if c.copy):
+        await _copy(course, agents, telling, want)
+    if failed := [f"{c.node.hostname}: {c.failed}" for c in courses if c.failed]:
+        raise Refused("; ".join([*failed, *(_told(c) for c in courses if not c.failed)]))
     return _result(courses, target, telling.seconds)
 
 
+async def _copy(course: Course, agents: AgentClient, telling: Telling, want: rebuilding.Wanted) -> None:
+    """A failure is this node's own: the next one is tried all the same. Raises Cancelled, CancelWished, Lost."""
+    operation, node = telling.operation, course.node
+    if course.diverged and node.id not in operation.arguments.get("replace", []):
+        course.failed = (
+            f"only a full copy can help, because {course.copy}: its own transactions would be exported and its data replaced."
+            " Ask again: it is to be confirmed with its hostname"
+        )
+        return
+    telling.track.done(course.step, f"not possible: full copy, because {course.copy}")
+    copies = operation.arguments.get("copies", {})
+    await in_thread(_remember, operation, {**copies, node.id: course.copy})
+    course.rebuilt = rebuilding.Course(node)
+    try:
+        await rebuilding.rebuild(telling, agents, course.rebuilt, want, copy_id(operation.pk, node.id))
+    except (Refused, NodeUnreachable) as error:
+        course.failed = f"full copy, because {course.copy}. {course.rebuilt.story}But {error}"
+        return
+    except Cancelled as cancelled:
+        course.failed = str(cancelled)
+        raise
+    course.seconds = telling.seconds
+    if course.rebuilt.differences:
+        course.failed = f"full copy, because {course.copy}. {course.rebuilt.story}"
+
+
+def _remember(operation: Operation, copies: dict[str, str]) -> None:
+    operations.remember(operation.pk, copies=copies)
+    operation.arguments["copies"] = copies
+
+
+def copy_id(operation: str, node: str) -> str:
+    """One operation may copy to several nodes, and each copy has an id of its own: always the same one for the same node."""
+    return operation[:16] + node[:16]
+
+
 def _tell(telling: Telling, courses: list[Course]) -> None:
-    for course in (c for c in courses if c.seconds is None):
+    for course in (c for c in courses if c.waits):
         telling.track.begins(course.step, _standing(course))
     telling.tell(_percent(courses), _message(courses), **_amounts(courses))
 
@@ -125,22 +180,25 @@ def _amounts(courses: list[Course]) -> dict[str, Any]:
     return {"done": done, "total": total, "unit": OperationUnit.TRANSACTIONS.value}
 
 
-async def _look(course: Course, agents: AgentClient, primary: NodeView, target: GtidPosition, telling: Telling) -> None:
+async def _look(course: Course, agents: AgentClient, primary: NodeView, target: Position, telling: Telling) -> None:
     # Asked before the look: only a report from after the service has tried counts against the node.
-    tried = course.asked and not await _in_thread(_waits_for_service, course.node.id)
+    tried = course.asked and not await in_thread(_waits_for_service, course.node.id)
     try:
         report = await agents.hello(course.node, since=-1, wait=timedelta())
     except NodeUnreachable as error:
         course.trouble = str(error)
         return _mind_progress(course, None)
     now = standing(report, (primary.ip, primary.database_port), target)
-    if now.refusal and (tried or not report.quarantine):
-        raise Refused(f"{course.node.hostname} cannot be synchronized: {now.refusal}")
+    if now.refusal:
+        raise Refused(f"it cannot be synchronized: {now.refusal}")
+    course.copy, course.diverged = _why_copy(course, report, now.copy, tried=tried), bool(report.quarantine)
+    if course.copy:
+        return None
     if course.to_do is None and report.database is not None:
         course.began_at, course.to_do = report.database.gtid_slave_pos, now.remaining
     if not now.streaming and not course.asked:
         course.asked = True
-        await _in_thread(_ask_service, course.node.id)
+        await in_thread(_ask_service, course.node.id)
     db = report.database
     course.trouble = (
         "" if now.streaming or db is None else db.receiver_error or db.applier_error or "it does not follow yet"
@@ -150,6 +208,16 @@ async def _look(course: Course, agents: AgentClient, primary: NodeView, target: 
         telling.track.done(course.step, _standing(course), str(target))
         return None
     return _mind_progress(course, now.remaining if report.database is not None else None)
+
+
+def _why_copy(course: Course, report: NodeReport, held: str, *, tried: bool) -> str:
+    """Why it gets a full copy, "" as long as it may go on by itself. tried: the service has let it follow afresh already."""
+    if report.process is ProcessState.UP and report.database is not None:
+        course.up = time.monotonic()
+        return (held or stopped_by(report)) if tried else ""
+    if time.monotonic() - course.up > NOT_STARTING.total_seconds():
+        return held or f"its database has not started for {NOT_STARTING.seconds} s"
+    return ""
 
 
 def _ask_service(node: str) -> None:
@@ -164,9 +232,7 @@ def _mind_progress(course: Course, remaining: int | None) -> None:
     if remaining is not None and remaining != course.remaining:
         course.remaining, course.moved = remaining, time.monotonic()
     if time.monotonic() - course.moved > NO_PROGRESS.total_seconds():
-        raise Refused(
-            f"{course.node.hostname} came no nearer for {NO_PROGRESS.seconds} s: {course.trouble or 'it applies nothing'}"
-        )
+        raise Refused(f"it came no nearer for {NO_PROGRESS.seconds} s: {course.trouble or 'it applies nothing'}")
 
 
 def _percent(courses: list[Course]) -> int:
@@ -186,6 +252,11 @@ def _message(courses: list[Course]) -> str:
 
 
 def _standing(course: Course) -> str:
+    if course.copy:
+        story = course.rebuilt.story.strip() if course.rebuilt is not None else ""
+        return ". ".join(filter(None, (f"full copy, because {course.copy}", story or course.failed)))
+    if course.failed:
+        return course.failed
     if course.seconds is not None:
         return f"{course.to_do} transactions" if course.to_do else "nothing was missing"
     if course.trouble:
@@ -195,25 +266,37 @@ def _standing(course: Course) -> str:
     return f"{course.done} of {course.to_do} transactions, {course.remaining} to go"
 
 
-def _result(courses: list[Course], target: GtidPosition, seconds: float) -> dict[str, Any]:
+def _told(course: Course) -> str:
+    if course.rebuilt is not None:
+        return f"{course.node.hostname}: full copy, because {course.copy}. {course.rebuilt.story.strip()}"
+    return f"{course.node.hostname} ({course.to_do or 0} transactions, {course.seconds or 0:.1f} s)"
+
+
+def _result(courses: list[Course], target: Position, seconds: float) -> dict[str, Any]:
     nodes = [
         {
             "hostname": c.node.hostname,
             "from": c.began_at,
             "to": str(target),
-            "transactions": transactions_between(GtidPosition.parse(c.began_at), target),
+            "transactions": transactions_between(parse(c.began_at), target) if not c.copy else 0,
             "seconds": round(c.seconds or 0, 2),
+            **({"copy": c.copy, **c.rebuilt.to_json()} if c.rebuilt is not None else {}),
         }
         for c in courses
     ]
-    each = ", ".join(f"{n['hostname']} ({n['transactions']} transactions, {n['seconds']} s)" for n in nodes)
-    summary = f"Synchronized to position {target or '(empty)'} in {seconds:.1f} s: {each}."
+    each = ", ".join(
+        f"{n['hostname']} ({n['transactions']} transactions, {n['seconds']} s)" for n in nodes if "copy" not in n
+    )
+    copied = " ".join(_told(c) for c in courses if c.rebuilt is not None)
+    summary = f"Synchronized to position {target or '(empty)'} in {seconds:.1f} s: {each or 'by a full copy'}."
+    if copied:
+        summary = f"{summary} {copied}"
     return {"summary": summary, "position": str(target), "seconds": round(seconds, 2), "nodes": nodes}
 
 
 def _cancel(telling: Telling, courses: list[Course]) -> dict[str, Any]:
     """Take back what the service was asked for and has not begun; say what was done. What follows goes on to follow."""
-    asked = [c.node.id for c in courses if c.asked and c.seconds is None]
+    asked = [c.node.id for c in courses if c.asked and c.waits]
     VaultNode.objects.filter(pk__in=asked, resync_requested_at__isnull=False).update(resync_requested_at=None)
     reached = "; ".join(f"{c.node.hostname}: {_standing(c)}" for c in courses) or "nothing had been done"
     goes_on = " A fallback that follows goes on to catch up by itself." if courses else ""
@@ -236,7 +319,7 @@ def run(id: str) -> None:
         result = asyncio.run(_main(telling, courses))
     except Lost:
         log.info("re-synchronization %s was ended by somebody else", id)
-    except CancelWished:
+    except (Cancelled, CancelWished):
         result = _cancel(telling, courses)
         telling.end(OperationState.CANCELLED, result["summary"], result)
     except Refused as refused:

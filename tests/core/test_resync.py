@@ -5,7 +5,7 @@ import pytest
 from replication.core import limits
 from replication.core.positions import GtidPosition
 from replication.core.report import NodeReport
-from replication.core.resync import Standing, standing, transactions_between
+from replication.core.resync import Standing, standing, stopped_by, transactions_between
 from replication.core.roles import ProcessState
 from tests.builders import ip_of, report
 
@@ -37,10 +37,17 @@ def test_standing(seen: NodeReport, expected: Standing) -> None:
         pytest.param(report(needs_rebuild="binary logs are purged"), "binary logs are purged", id="purged"),
     ],
 )
-def test_what_only_a_copy_can_mend_is_refused(seen: NodeReport, words: str) -> None:
-    refusal = standing(seen, SOURCE, TARGET).refusal
-    assert words in refusal
-    assert "full copy" in refusal
+def test_what_only_a_copy_can_mend_says_why(seen: NodeReport, words: str) -> None:
+    now = standing(seen, SOURCE, TARGET)
+    assert words in now.copy
+    assert (now.refusal, now.streaming) == ("", False)
+
+
+def test_an_applier_that_stands_still_says_at_what() -> None:
+    stopped = report(db={"applier": False, "applier_errno": 1062, "applier_error": "Duplicate entry '7'"})
+    assert "1062: Duplicate entry '7'" in stopped_by(stopped)
+    assert standing(stopped, SOURCE, TARGET).copy == "", "a fresh start may help it: no copy before that was tried"
+    assert stopped_by(report()) == ""
 
 
 def test_the_gap_of_a_promotion_is_not_counted_as_transactions() -> None:
