@@ -1,0 +1,346 @@
+"""Compare a fallback with the primary, table by table, while both work. docs/design/comparison.md has the argument.
+
+A range of rows is read on the primary, which then says its position P; the fallback is read when it has applied P. What is equal
+then was equal at P, or has been overwritten since by what the primary sent. What is not equal is looked at again row by row;
+what still differs is held on the primary (nobody changes these rows) until the fallback has applied all that was written before
+and has been read: only that makes a difference. Nothing is stopped, and nothing is written.
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, Protocol
+
+from replication.core import limits
+from replication.core.comparison import (
+    Comparison,
+    Inventory,
+    Key,
+    Matched,
+    RowFacts,
+    RowList,
+    Rows,
+    RowSum,
+    TableFacts,
+    match,
+    row_sentence,
+    unlike,
+)
+from replication.core.errors import NodeUnreachable, StepFailed
+from replication.core.ports import Clock
+from replication.core.view import NodeView
+
+FIRST_ROWS: Final = 500
+"""Rows of the first range of a table."""
+FEWEST_ROWS: Final = 50
+MOST_ROWS: Final = 100_000
+LISTED_ROWS: Final = 500
+"""Of a range that differs, so many at a time are looked at one by one."""
+LIST_MAX: Final = 4000
+HELD_KEYS: Final = 20
+KEYS_AT_ONCE: Final = 100
+KEYS_LENGTH: Final = 20_000
+"""Characters of all keys in one request."""
+COUNTED: Final = 1000
+"""Differing rows of a table after which no more are looked for in it."""
+TRIES: Final = 8
+"""How often rows that clients are at, or definitions that are changing, are looked at before it is given up."""
+SETTLING: Final = 2
+"""How often differing rows are looked at again before they are held: what was just written is the same a moment later."""
+PAUSE: Final = timedelta(milliseconds=50)
+"""Before the second look, doubled before each further one."""
+
+Progress = Callable[[str, int, int], Awaitable[None]]
+"""Told the table, and how many of how many rows were compared; may raise to end it."""
+
+
+class Asking(Protocol):
+    async def compare(self, node: NodeView, what: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Raises NodeUnreachable, or StepFailed with why not."""
+        ...
+
+
+class NotCompared(Exception):
+    """It could not be carried to its end; the text is one sentence without a full stop. It says nothing of the data."""
+
+
+@dataclass
+class Figures:
+    """How it went, for benchmarks and the operation's result."""
+
+    ranges: int = 0
+    looked_again: int = 0
+    """Ranges that were not equal at first."""
+    holds: int = 0
+    longest_hold: float = 0.0
+    """Seconds."""
+    undecided: int = 0
+
+
+@dataclass
+class Comparing:
+    clock: Clock
+    agents: Asking
+    primary: NodeView
+    node: NodeView
+    operation: str
+    progress: Progress
+    duty: float = limits.COMPARE_DUTY
+    figures: Figures = field(default_factory=Figures)
+    _differences: list[str] = field(default_factory=list)
+    _left_out: list[str] = field(default_factory=list)
+    _rows: int = 0
+    _total: int = 0
+
+    async def run(self) -> Comparison:
+        """Raises NotCompared, and what `progress` raises."""
+        began = self.clock.monotonic()
+        try:
+            position, matched = await self._match()
+            self._total = sum(table.rows for table in matched.tables)
+            for table in matched.tables:
+                await self._table(table)
+        except (NodeUnreachable, StepFailed) as error:
+            raise NotCompared(_words(error)) from error
+        finally:
+            await self._end()
+        return Comparison(
+            node=self.node.hostname, position=position, tables=len(matched.tables), rows=self._rows,
+            seconds=self.clock.monotonic() - began,
+            differences=(*matched.differences, *self._differences),
+            not_compared=(*matched.not_compared, *self._left_out), figures=vars(self.figures),
+        )  # fmt: skip
+
+    async def _end(self) -> None:
+        """Make room for the next one. Where nobody listens the agent's own clock does it."""
+        for node in (self.primary, self.node):
+            with contextlib.suppress(NodeUnreachable, StepFailed):
+                await self._ask(node, "end")
+
+    # --- definitions ----------------------------------------------------------------------------------------------
+
+    async def _match(self) -> tuple[str, Matched]:
+        """What both have. A difference counts when it stands over several looks: definitions change while clients work."""
+        first = ""
+        stands: set[str] | None = None
+        for number in range(4):
+            if number:
+                await self.clock.sleep(PAUSE * 2**number)
+            here = Inventory.from_json(await self._ask(self.primary, "tables"))
+            there = Inventory.from_json(await self._ask(self.node, "tables", reached=here.position))
+            found = match(here, there, self.node.hostname)
+            first = first or here.position
+            stands = set(found.differences) if stands is None else stands & set(found.differences)
+            if not stands:
+                break
+        kept = tuple(says for says in found.differences if says in (stands or ()))
+        return first, Matched(tables=found.tables, differences=kept, not_compared=found.not_compared)
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    async def _table(self, table: TableFacts) -> None:
+        try:
+            if table.keyed:
+                await self._keyed(table)
+            else:
+                await self._keyless(table)
+        except StepFailed as error:
+            if error.reason != "table":
+                raise
+            self._left_out.append(f"{table.name}: it was changed while it was compared")
+
+    async def _keyed(self, table: TableFacts) -> None:
+        after: Key | None = None
+        size, found, enough = FIRST_ROWS, Rows(), False
+        while True:
+            await self.progress(table.name, self._rows, max(self._total, self._rows))
+            here, there = await self._both(table, after, rows=size)
+            self.figures.ranges += 1
+            if not here.same(there):
+                self.figures.looked_again += 1
+                found += await self._look_closer(table, after, here.upto)
+                enough = len(found) >= COUNTED
+            self._rows += here.rows
+            if here.upto is None or enough:
+                break
+            after = here.upto
+            slower = max(here.seconds, there.seconds, 0.001)
+            size = round(size * min(4.0, max(0.25, limits.COMPARE_CHUNK.total_seconds() / slower)))
+            size = min(MOST_ROWS, max(FEWEST_ROWS, size))
+            await self._rest(here.seconds + there.seconds)
+        if len(found):
+            self._differences.append(row_sentence(table.name, found, at_least=enough))
+
+    async def _both(
+        self, table: TableFacts, after: Key | None, *, upto: Key | None = None, rows: int = 0
+    ) -> tuple[RowSum, RowSum]:
+        here = RowSum.from_json(await self._ask(self.primary, "chunk", table, after=after, upto=upto, rows=rows))
+        there = RowSum.from_json(
+            await self._ask(self.node, "chunk", table, after=after, upto=here.upto, reached=here.position)
+        )
+        return here, there
+
+    async def _rest(self, worked: float) -> None:
+        """Leave the servers to their clients for the rest of the time."""
+        await self.clock.sleep(timedelta(seconds=worked * (1 / self.duty - 1)))
+
+    async def _look_closer(self, table: TableFacts, after: Key | None, end: Key | None) -> Rows:
+        """The rows of a range that differ, smaller ranges at a time. Lists first and looks again afterwards: a range that ends
+        with the table grows while clients work, and this has to be faster."""
+        found, suspected, size = Rows(), Rows(), LISTED_ROWS
+        while True:
+            await self.progress(table.name, self._rows, max(self._total, self._rows))
+            here, there = await self._both(table, after, upto=end, rows=size)
+            if not here.same(there):
+                listed = await self._listed(table, after, here.upto)
+                if listed is None and size > 1:
+                    size = max(1, size // 4)
+                    continue
+                suspected += listed or Rows()
+            last = here.upto == end
+            if last or len(suspected) >= COUNTED:
+                found += await self._confirmed(table, suspected)
+                suspected = Rows()
+            if last or len(found) >= COUNTED:
+                return found
+            after = here.upto
+
+    async def _listed(self, table: TableFacts, after: Key | None, upto: Key | None) -> Rows | None:
+        """What seems to differ in a range; None when it is too much for one answer."""
+        here = RowList.from_json(await self._ask(self.primary, "rows", table, after=after, upto=upto, rows=LIST_MAX))
+        if not here.complete:
+            return None
+        there = RowList.from_json(
+            await self._ask(self.node, "rows", table, after=after, upto=upto, rows=LIST_MAX, reached=here.position)
+        )
+        # Rows that the second answer had no room for seem to be missing: they are asked for by their keys next.
+        return unlike(here.rows, there.rows)
+
+    async def _confirmed(self, table: TableFacts, suspected: Rows) -> Rows:
+        """Those that differ at one and the same position."""
+        confirmed, keys = Rows(), suspected.keys
+        for number in range(SETTLING):
+            if not keys:
+                return confirmed
+            await self.clock.sleep(PAUSE * 2**number)
+            keys = [key for batch in _batches(keys, KEYS_AT_ONCE) for key in (await self._again(table, batch)).keys]
+        for batch in _batches(keys, HELD_KEYS):
+            await self.progress(table.name, self._rows, max(self._total, self._rows))
+            confirmed += await self._held(table, batch)
+            if len(confirmed) >= COUNTED:
+                break
+        return confirmed
+
+    async def _again(self, table: TableFacts, keys: list[Key]) -> Rows:
+        here = RowList.from_json(await self._ask(self.primary, "rows", table, keys=keys))
+        there = RowList.from_json(await self._ask(self.node, "rows", table, keys=keys, reached=here.position))
+        return unlike(_only(keys, here.rows), _only(keys, there.rows))
+
+    async def _held(self, table: TableFacts, keys: list[Key]) -> Rows:
+        """As `_again`, with the rows held meanwhile: exact. Tried again while clients have them, or the fallback is late."""
+        for number in range(TRIES):
+            if number:
+                await self.clock.sleep(PAUSE * 2**number)
+            try:
+                began = self.clock.monotonic()
+                here = RowList.from_json(await self._ask(self.primary, "rows", table, keys=keys, hold=True))
+                try:
+                    reach = limits.COMPARE_REACH
+                    there = RowList.from_json(
+                        await self._ask(self.node, "rows", table, keys=keys, reached=here.position, wait=reach)
+                    )
+                finally:
+                    held = (await self._ask(self.primary, "release"))["held"]
+                self._count_hold(began)
+            except StepFailed as error:
+                if error.reason not in ("held", "behind"):
+                    raise
+                continue
+            if held:
+                return unlike(_only(keys, here.rows), _only(keys, there.rows))
+        self._undecided(table, len(keys))
+        return Rows()
+
+    def _count_hold(self, began: float) -> None:
+        self.figures.holds += 1
+        self.figures.longest_hold = max(self.figures.longest_hold, round(self.clock.monotonic() - began, 4))
+
+    def _undecided(self, table: TableFacts, rows: int) -> None:
+        self.figures.undecided += rows
+        self._left_out.append(f"{table.name}: {rows} rows, clients hold them or the fallback is too late for them")
+
+    async def _keyless(self, table: TableFacts) -> None:
+        """As a whole: equal at one look is equal. Otherwise it is held for the last look."""
+        await self.progress(table.name, self._rows, max(self._total, self._rows))
+        for number in range(3):
+            here, there = await self._both(table, None)
+            self.figures.ranges += 1
+            self._rows += here.rows if not number else 0
+            if here.same(there):
+                return
+            self.figures.looked_again += 1
+            await self._rest(here.seconds + there.seconds)
+        for number in range(TRIES):
+            await self.clock.sleep(PAUSE * 2**number)
+            try:
+                began = self.clock.monotonic()
+                here = RowSum.from_json(await self._ask(self.primary, "chunk", table, hold=True))
+                try:
+                    there = RowSum.from_json(
+                        await self._ask(self.node, "chunk", table, reached=here.position, wait=limits.COMPARE_REACH)
+                    )
+                finally:
+                    held = (await self._ask(self.primary, "release"))["held"]
+                self._count_hold(began)
+            except StepFailed as error:
+                if error.reason not in ("held", "behind"):
+                    raise
+                continue
+            if held:
+                if not here.same(there):
+                    which = f"{here.rows} and {there.rows} rows; it has no key that would tell which ones differ"
+                    self._differences.append(f"{table.name}: its rows differ ({which})")
+                return
+        self._undecided(table, here.rows)
+
+    async def _ask(
+        self, node: NodeView, what: str, table: TableFacts | None = None, *, wait: timedelta | None = None, **body: Any
+    ) -> Mapping[str, Any]:
+        """wait: what a fallback may take to apply what it has to. Asked again where a repetition may help."""
+        primary = node.id == self.primary.id
+        asked: dict[str, Any] = {"operation": self.operation, "primary": primary, **_plain(body)}
+        if not primary:
+            asked["wait"] = (wait or limits.COMPARE_WAIT_MAX).total_seconds()
+        if table is not None:
+            asked |= {"schema": table.schema, "table": table.table}
+        return await self.agents.compare(node, what, asked)
+
+
+def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _only(keys: list[Key], rows: tuple[RowFacts, ...]) -> tuple[RowFacts, ...]:
+    """A collation may take other keys for the same: they are rows of their own."""
+    asked = set(keys)
+    return tuple(row for row in rows if row.key in asked)
+
+
+def _batches(keys: list[Key], most: int) -> list[list[Key]]:
+    batches: list[list[Key]] = []
+    length = 0
+    for key in keys:
+        size = sum(map(len, key)) + 4 * len(key)
+        if not batches or len(batches[-1]) >= most or length + size > KEYS_LENGTH:
+            batches.append([])
+            length = 0
+        batches[-1].append(key)
+        length += size
+    return batches
+
+
+def _words(error: NodeUnreachable | StepFailed) -> str:
+    if isinstance(error, StepFailed):
+        return f"{error.node} could not be compared: {error.text}"
+    return str(error)
