@@ -1,29 +1,21 @@
 """Accounts: of the other nodes, which prove themselves by certificate, and of the vault's own clients."""
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
 
 from replication.core.commands import ReplicationAccount
 from replication.core.vault_ports import AccountStatus
 
-from .base import Session
-from .mariadb_sessions import exists, kill
+from .base import Client, Session
+from .sessions import exists, kill
+
+__all__ = ["ADMIN", "Accounts", "Client"]
 
 ACCOUNT_PREFIX: Final = "vha_"
 ADMIN: Final = "vha_admin"
 """The agent's account for the second port, on each node its own."""
 REPLICATION_SLAVE_BIT: Final = 1 << 19
 """Of `access` in mysql.global_priv."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Client:
-    """The account of the vault's own clients: everything in its database, nothing elsewhere."""
-
-    database: str
-    user: str
-    password: str
 
 
 class Accounts:
@@ -72,10 +64,6 @@ class Accounts:
         return len(rows)
 
     def ensure_admin(self, address: str, subject: str) -> bool:
-        """Have the agent's own account, for this address and certificate and no other; whether it had to be made.
-
-        It may do everything. Stays out of the binary log, so it works while commits hang, and on this node only.
-        """
         rows = self.session.rows(
             "SELECT Host AS host, COALESCE(JSON_VALUE(Priv, '$.x509_subject'), '') AS subject,"
             " COALESCE(JSON_VALUE(Priv, '$.access'), 0) AS access FROM mysql.global_priv WHERE User = %s",

@@ -8,7 +8,7 @@ from typing import Final
 from replication.core.vault_ports import DatabaseError
 
 from .base import Session
-from .mariadb_sessions import exists, kill
+from .sessions import exists, kill
 
 OUT_OF_TIME: Final = frozenset({1205, 1969})
 """Lock wait time-out, max_statement_time exceeded."""

@@ -1,4 +1,4 @@
-"""What the parts of the MariaDB dialect share: whether there is a row, and the end of another session."""
+"""What the parts of the dialects share: whether there is a row, and the end of another session."""
 
 from typing import Any, Final
 
