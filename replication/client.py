@@ -7,7 +7,7 @@ would read as one that refuses.
 import asyncio
 import json
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ NETWORK_MARGIN: Final = 1.0
 """Seconds that an answer may come after the deadline that the command carries."""
 TASK_SECONDS: Final = 10.0
 """For an agent to begin or end long work, or to say what it came to."""
+COMPARE_SECONDS: Final = (limits.COMPARE_WAIT_MAX + 3 * limits.COMPARE_STATEMENT).total_seconds()
 LARGEST_ANSWER: Final = 1024 * 1024
 
 
@@ -147,6 +148,13 @@ class AgentClient:
         """What a task has left, None when nothing is kept of it. Raises NodeUnreachable."""
         status, data = await self._ask(node, "GET", f"task/{operation}/result", total=TASK_SECONDS)
         return data if status == 200 and isinstance(data, dict) else None
+
+    async def compare(self, node: NodeView, what: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A part of a comparison (docs/reference/agent-protocol.md). Raises NodeUnreachable, or StepFailed with why not."""
+        status, data = await self._ask(node, "POST", f"compare/{what}", total=COMPARE_SECONDS, json=dict(body))
+        if status == 200 and isinstance(data, dict):
+            return data
+        raise _refused(node, "compare", status, data)
 
     async def _ask(self, node: NodeView, method: str, path: str, *, total: float, **request: Any) -> tuple[int, Any]:
         url = f"https://{_host(node.ip)}:{node.port}/{path}"

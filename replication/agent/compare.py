@@ -154,14 +154,17 @@ class Comparer:
 
     def _carry_out(self, work: Callable[[Wish], Mapping[str, Any]], wish: Wish) -> Mapping[str, Any]:
         primary, against = self._side()
-        if against and work != self._end:
+        reads = work not in (self._release, self._end)
+        if against and reads:
             raise CannotCompare("side", against)
-        if primary is not wish.primary and work != self._end:
+        if primary is not wish.primary and reads:
             raise CannotCompare("side", f"it is {'the' if primary else 'not the'} primary")
         try:
             return work(wish)
         except NoSuchTable as error:
             raise CannotCompare("table", f"{error} is not there") from error
+        except ValueError as error:  # a key of how the table was a moment ago
+            raise CannotCompare("table", str(error)) from error
         except DatabaseError as error:
             if error.code in LOCKED:
                 raise CannotCompare("held", "a client holds rows of it, or the server took too long") from error

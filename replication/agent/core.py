@@ -22,6 +22,7 @@ from typing import Any, Final
 from replication import certificates
 from replication.agent.address import address_kind
 from replication.agent.admin import AdminDoor, AdminProbe
+from replication.agent.compare import Comparer, Wish
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession
 from replication.agent.disk import DiskProbe
@@ -40,7 +41,7 @@ from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StepFailed
 from replication.core.probe import ProbeAnswer, Target
 from replication.core.report import PROTOCOL, NodeReport
-from replication.core.roles import ProcessState
+from replication.core.roles import OrderKind, ProcessState
 from replication.core.tasks import TaskOrder, TaskReport
 from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, StateError
 from replication.core.version import VERSION
@@ -92,6 +93,7 @@ class VaultAgent:
         self.admin = AdminDoor(config)
         self.admin_probe = AdminProbe(self.admin, self._bump)
         self._probes = Probes(config)
+        self._comparer = Comparer(config.socket, self._side)
         self.tasks = TaskRunner(config.home, self._bump)
 
         def server() -> object:
@@ -189,7 +191,7 @@ class VaultAgent:
         await self._end_fences()
         self._session.abort()
         loop = asyncio.get_running_loop()
-        for end in (self._verbs.shutdown, self._fence.end):
+        for end in (self._comparer.end, self._verbs.shutdown, self._fence.end):
             await loop.run_in_executor(None, end)
         if stop_database:
             await loop.run_in_executor(None, self.process.stop, STOP_PATIENCE)
@@ -288,6 +290,19 @@ class VaultAgent:
 
     async def task_result(self, operation: str) -> Mapping[str, Any] | None:
         return await asyncio.get_running_loop().run_in_executor(None, self.tasks.result, operation)
+
+    async def compare(self, what: str, wish: Wish) -> Mapping[str, Any]:
+        """A part of a comparison. Raises CannotCompare, or ValueError for what makes no sense."""
+        return await self._comparer.answer(what, wish)
+
+    def _side(self) -> tuple[bool, str]:
+        """Whether it is the primary, and why it can be compared with nothing, or ""."""
+        state, seen = self.state.read(), self.observer.report()
+        if self.process.phase is not ProcessState.UP or seen is None:
+            return False, f"its database is {self.process.phase.value}"
+        if state.order_kind is not OrderKind.NONE:
+            return True, "it is closed to writes" if seen.read_only else ""
+        return False, "" if seen.applier else "it does not follow now"
 
     def _note_peers(self, command: Command) -> None:
         """Whom to ask when the lease ends; only from a command that was accepted, even if it then failed."""

@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from replication.agent.compare import CannotCompare, Wish
 from replication.agent.config import AgentConfig
 from replication.agent.errors import CannotStart
 from replication.agent.probe import AskedTooOften
@@ -66,6 +67,8 @@ class Agent(Protocol):
     async def cancel_task(self, operation: str) -> bool: ...
 
     async def task_result(self, operation: str) -> Mapping[str, Any] | None: ...
+
+    async def compare(self, what: str, wish: Wish) -> Mapping[str, Any]: ...
 
 
 def tls_context(config: AgentConfig) -> ssl.SSLContext:
@@ -117,6 +120,7 @@ class AgentServer:
                 web.post("/task", self._begin_task),
                 web.post("/task/{operation}/cancel", self._cancel_task),
                 web.get("/task/{operation}/result", self._task_result),
+                web.post("/compare/{what}", self._compare),
             ]
         )
         self._runner = web.AppRunner(
@@ -275,6 +279,18 @@ class AgentServer:
     async def _task_result(self, request: web.Request) -> web.Response:
         result = await self._agent.task_result(request.match_info["operation"])
         return _refusal(404, text="nothing is kept of this operation") if result is None else web.json_response(result)
+
+    async def _compare(self, request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                wish = Wish.from_json(json.loads(await request.read()))
+            return web.json_response(await self._agent.compare(request.match_info["what"], wish))
+        except TimeoutError:
+            return _refusal(408, text=f"the request did not arrive within {BODY_SECONDS} s")
+        except CannotCompare as error:
+            return _refusal(422, reason=error.reason, step="compare", text=str(error))
+        except (ValueError, RecursionError) as error:
+            return _refusal(400, text=f"not a part of a comparison: {error}")
 
     def _done(self, work: asyncio.Future[Answer]) -> None:
         self._running -= 1

@@ -130,3 +130,19 @@ KEEP_OLD_HOURS: Final = 24
 VERIFY_EVERY_HOURS: Final = 24
 BACKUP_EVERY_HOURS: Final = 24
 BACKUPS_KEPT: Final = 7
+
+COMPARE_DUTY: Final = 0.25
+"""Part of the time that the servers work for a comparison; the rest of it they have for their clients."""
+COMPARE_CHUNK: Final = timedelta(milliseconds=100)
+"""What the checksum of one range of rows should take: the number of its rows follows from the last one."""
+COMPARE_STATEMENT: Final = timedelta(seconds=5)
+"""No statement of a comparison takes longer: a change of a table waits for it."""
+COMPARE_HOLD: Final = timedelta(seconds=1)
+"""How long rows whose checksums differ may be held at the primary while the fallback is asked for them; clients that change
+them wait."""
+COMPARE_REACH: Final = timedelta(milliseconds=400)
+"""How long a fallback may take to apply what the primary had when the rows were held."""
+COMPARE_WAIT_MAX: Final = timedelta(seconds=10)
+"""How long a fallback may take to apply what the primary had when it was read."""
+COMPARE_TURN: Final = timedelta(seconds=15)
+"""A comparison that has asked for nothing for this long makes room for another one."""

@@ -48,6 +48,11 @@ TRIES: Final = 8
 """How often rows that clients are at, or definitions that are changing, are looked at before it is given up."""
 SETTLING: Final = 2
 """How often differing rows are looked at again before they are held: what was just written is the same a moment later."""
+ANSWER_TRIES: Final = 6
+ANSWER_PAUSE: Final = timedelta(seconds=1)
+"""An agent or a database that is started again answers within seconds, and a comparison of hours goes on."""
+PASSING: Final = frozenset({"side", "database"})
+TURN_PAUSE: Final = timedelta(seconds=1)
 PAUSE: Final = timedelta(milliseconds=50)
 """Before the second look, doubled before each further one."""
 
@@ -97,6 +102,7 @@ class Comparing:
         """Raises NotCompared, and what `progress` raises."""
         began = self.clock.monotonic()
         try:
+            await self._turn()
             position, matched = await self._match()
             self._total = sum(table.rows for table in matched.tables)
             for table in matched.tables:
@@ -111,6 +117,19 @@ class Comparing:
             differences=(*matched.differences, *self._differences),
             not_compared=(*matched.not_compared, *self._left_out), figures=vars(self.figures),
         )  # fmt: skip
+
+    async def _turn(self) -> None:
+        """Wait until another comparison on one of the hosts has ended; `progress` can end this."""
+        for node in (self.primary, self.node):
+            while True:
+                try:
+                    await self._ask(node, "release")
+                    break
+                except StepFailed as error:
+                    if error.reason != "busy":
+                        raise
+                await self.progress("", 0, 0)
+                await self.clock.sleep(TURN_PAUSE)
 
     async def _end(self) -> None:
         """Make room for the next one. Where nobody listens the agent's own clock does it."""
@@ -314,7 +333,15 @@ class Comparing:
             asked["wait"] = (wait or limits.COMPARE_WAIT_MAX).total_seconds()
         if table is not None:
             asked |= {"schema": table.schema, "table": table.table}
-        return await self.agents.compare(node, what, asked)
+        for number in range(ANSWER_TRIES):
+            try:
+                return await self.agents.compare(node, what, asked)
+            except (NodeUnreachable, StepFailed) as error:
+                passing = isinstance(error, NodeUnreachable) or error.reason in PASSING
+                if not passing or what in ("release", "end") or number == ANSWER_TRIES - 1:
+                    raise
+                await self.clock.sleep(ANSWER_PAUSE)
+        raise AssertionError("the last try returns or raises")
 
 
 def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -341,6 +368,8 @@ def _batches(keys: list[Key], most: int) -> list[list[Key]]:
 
 
 def _words(error: NodeUnreachable | StepFailed) -> str:
+    if isinstance(error, StepFailed) and error.reason == "behind":
+        return f"{error.node} is too far behind: {error.text}; compare again when it has caught up"
     if isinstance(error, StepFailed):
         return f"{error.node} could not be compared: {error.text}"
     return str(error)
