@@ -33,6 +33,10 @@ class TaskCancelled(Exception):
     """Somebody wants it to end."""
 
 
+class TaskInterrupted(Exception):
+    """The agent ends where there is no way back: its report stays as it is, and the next agent goes on from there."""
+
+
 Body = Callable[["Task"], None]
 
 
@@ -53,6 +57,8 @@ class Task:
         self._runner = runner
         self.report = report
         self.cancelled = threading.Event()
+        self.stopping = threading.Event()
+        """The agent ends."""
         self._children: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
 
@@ -67,10 +73,18 @@ class Task:
             self.report = replace(self.report, phase=phase, **changes)
             self._runner.note(self.report)
 
+    def tell(self, **changes: Any) -> None:
+        """Change fields of its report. On disk with the next phase, or at its end."""
+        self.report = replace(self.report, **changes)
+
     def count(self, done: int, total: int | None = None) -> None:
         """So many bytes so far. Cheap: goes to no disk, and out with the next hello."""
         self.check()
         self.report = replace(self.report, done=done, total=self.report.total if total is None else total)
+
+    def keep_result(self, result: Mapping[str, Any]) -> None:
+        """What its controller may ask for when it has ended. Raises OSError."""
+        self._runner.keep_result(self.report.operation, result)
 
     @contextlib.contextmanager
     def child(self, arguments: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
@@ -176,9 +190,10 @@ class TaskRunner:
         _write(self._results, {"operation": operation, "result": result})
 
     def end(self) -> None:
-        """The agent ends: what can be cancelled is, what has no way back is waited for. Its report stays as it was, for `resume`."""
+        """The agent ends: what can be cancelled is, and says so; what has no way back goes on to where the next agent can take it up."""
         running, thread = self._running, self._thread
         if running is not None:
+            running.stopping.set()
             running.cancel()
         if thread is not None:
             thread.join()
@@ -206,13 +221,17 @@ class TaskRunner:
         try:
             body(task)
             ended = replace(task.report, phase=TaskPhase.DONE)
+        except TaskInterrupted:
+            with self._lock:
+                self._last, self._running = task.report, None
+            return
         except TaskCancelled:
-            ended = replace(task.report, phase=TaskPhase.CANCELLED, says="cancelled; nothing was changed")
+            ended = _cancelled(task)
         except TaskFailed as error:
             cancelled = task.cancelled.is_set() and task.report.phase not in NO_WAY_BACK
-            phase = TaskPhase.CANCELLED if cancelled else TaskPhase.FAILED
-            says = "cancelled; nothing was changed" if cancelled else str(error)
-            ended = replace(task.report, phase=phase, says=says)
+            ended = (
+                _cancelled(task) if cancelled else replace(task.report, phase=TaskPhase.FAILED, says=str(error))
+            )
         except Exception as error:
             log.exception("%s failed by a fault of ours", task.report.kind.value)
             ended = replace(
@@ -237,6 +256,13 @@ class TaskRunner:
         except (OSError, ValueError, TypeError, KeyError) as error:
             log.error("%s cannot be read, what it told of is forgotten: %s", self._file, error)
             return None
+
+
+def _cancelled(task: Task) -> TaskReport:
+    if task.stopping.is_set():
+        says = f"the agent was stopped while it was {task.report.phase.value}; nothing was changed"
+        return replace(task.report, phase=TaskPhase.FAILED, says=says)
+    return replace(task.report, phase=TaskPhase.CANCELLED, says="cancelled; nothing was changed")
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

@@ -11,7 +11,7 @@ from replication.core.errors import StaleEpoch, StepFailed
 from replication.core.vault_ports import AgentState, Ports, Switches
 
 POLL = timedelta(milliseconds=20)
-JOINING = frozenset({Verb.OPEN, Verb.FOLLOW, Verb.PROMISE})
+JOINING = frozenset({Verb.OPEN, Verb.FOLLOW, Verb.PROMISE, Verb.REBUILD})
 """Verbs that a node without a vault accepts: they make it a member."""
 
 
