@@ -5,13 +5,11 @@ falls back to asynchronous, read_only off, sync_relay_log 10000).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from replication.core import limits
-from replication.core.vault_ports import DatabaseError
 
-from .base import Session
+from .drift import Difference, Drift, compared
 
 SEMISYNC_TIMEOUT_MS: Final = 10 * 365 * 24 * 3600 * 1000
 """Ten years stands for "never": the server adds it to the clock, so the type's own maximum would overflow."""
@@ -19,6 +17,7 @@ SEMISYNC_TIMEOUT_MS: Final = 10 * 365 * 24 * 3600 * 1000
 REQUIRED: Final[dict[str, str | int]] = {
     "log_bin": 1,
     "binlog_format": "ROW",
+    "binlog_row_metadata": "FULL",  # or a list of lost transactions has numbers in the place of columns
     "log_slave_updates": 1,
     "gtid_strict_mode": 1,
     "sync_binlog": 1,
@@ -61,51 +60,13 @@ RELAY_LOG_SYNC_ACKER: Final = 1
 does not: with it a receiver on two cores took 700 transactions a second, and fell behind a solo primary for good."""
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A setting that is not as it must be."""
-
-    name: str
-    found: str
-    wanted: str | int
-
-    def __str__(self) -> str:
-        return f"{self.name} is {self.found}, must be {self.wanted}"
-
-
 def differences(found: Mapping[str, Any], *, acknowledging: bool) -> tuple[Difference, ...]:
     """Compare what a server says with what it must."""
-    must = {**REQUIRED, **({"sync_relay_log": RELAY_LOG_SYNC_ACKER} if acknowledging else {})}
-    return tuple(
-        Difference(name, str(found.get(name, "unknown")), wanted)
-        for name, wanted in must.items()
-        if str(found.get(name)) != str(wanted)
-    )
+    return compared(found, {**REQUIRED, **(Settings.on_acker if acknowledging else {})})
 
 
-class Settings:
-    session: Session
-
-    def drift(self) -> tuple[str, ...]:
-        return tuple(map(str, self._differences()))
-
-    def repair(self) -> tuple[str, ...]:
-        """Set right what can be without a restart; a sentence for each, with the value that was found.
-
-        Towards what is safe only, and quick also while commits hang. Who waits and who acknowledges is not touched.
-        """
-        before = self._differences()
-        for difference in before:
-            try:
-                self.session.run(f"SET GLOBAL {difference.name} = %s", difference.wanted)  # names of our own table
-            except DatabaseError as error:
-                if error.code not in NOT_NOW:
-                    raise
-        left = {difference.name for difference in self._differences()} if before else set()
-        return tuple(f"{d.name} was {d.found}" for d in before if d.name not in left)
-
-    def _differences(self) -> tuple[Difference, ...]:
-        asked = (*REQUIRED, "sync_relay_log", "rpl_semi_sync_slave_enabled")
-        names = ", ".join(f"@@GLOBAL.{name} AS {name}" for name in asked)
-        found = self.session.rows(f"SELECT {names}")[0]
-        return differences(found, acknowledging=bool(int(found["rpl_semi_sync_slave_enabled"])))
+class Settings(Drift):
+    required = REQUIRED
+    on_acker: ClassVar[Mapping[str, str | int]] = {"sync_relay_log": RELAY_LOG_SYNC_ACKER}
+    acker_flag = "rpl_semi_sync_slave_enabled"
+    not_now = NOT_NOW
