@@ -125,6 +125,8 @@ COPY_MIB_PER_SECOND: Final = 50
 """Default throttle of a full copy and of a backup."""
 COPY_BEGIN: Final = timedelta(seconds=60)
 """How long the target of a full copy waits for its first byte, and for the next one once it flows."""
+COPY_HOLDS_COMMITS: Final = timedelta(seconds=5)
+"""How long the end of a full copy or backup may hold up the commits of its source, before it is broken off."""
 KEEP_OLD_HOURS: Final = 24
 """How long the data of before a full copy is kept after the copy was compared with the primary and found equal."""
 VERIFY_EVERY_HOURS: Final = 24
