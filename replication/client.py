@@ -18,6 +18,7 @@ import aiohttp
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import NodeUnreachable, StaleEpoch, StepFailed
+from replication.core.gtid_ranges import Inventory
 from replication.core.probe import ProbeAnswer, Target
 from replication.core.report import PROTOCOL, NodeReport, read_task
 from replication.core.roles import Witness
@@ -32,6 +33,10 @@ TASK_SECONDS: Final = 10.0
 """For an agent to begin or end long work, or to say what it came to."""
 COMPARE_SECONDS: Final = (limits.COMPARE_WAIT_MAX + 3 * limits.COMPARE_STATEMENT).total_seconds()
 LARGEST_ANSWER: Final = 1024 * 1024
+LARGEST_RESULT: Final = 16 * 1024 * 1024
+"""Of a task: a list of lost transactions has thousands of entries."""
+LOGS_SECONDS: Final = 330.0
+"""For an agent to read its binary logs: half a minute more than it allows itself."""
 
 
 def ssl_context(pki: Path) -> ssl.SSLContext:
@@ -46,12 +51,12 @@ def _host(ip: str) -> str:
     return f"[{ip}]" if ":" in ip else ip
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """The whole body: one read may return less. Raises ValueError beyond LARGEST_ANSWER."""
+async def _body(response: aiohttp.ClientResponse, largest: int) -> bytes:
+    """The whole body: one read may return less. Raises ValueError beyond `largest`."""
     body = b""
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > LARGEST_ANSWER:
+        if len(body) > largest:
             raise ValueError("the answer is too large")
     return body
 
@@ -146,8 +151,31 @@ class AgentClient:
 
     async def task_result(self, node: NodeView, operation: str) -> dict[str, Any] | None:
         """What a task has left, None when nothing is kept of it. Raises NodeUnreachable."""
-        status, data = await self._ask(node, "GET", f"task/{operation}/result", total=TASK_SECONDS)
+        path = f"task/{operation}/result"
+        status, data = await self._ask(node, "GET", path, total=TASK_SECONDS, largest=LARGEST_RESULT)
         return data if status == 200 and isinstance(data, dict) else None
+
+    async def backups(self, node: NodeView) -> dict[str, Any]:
+        """The backups of a host, as `GET /backups` tells. Raises NodeUnreachable, or StepFailed with why not."""
+        return await self._about_backups(node, "GET", "backups")
+
+    async def check_backup(self, node: NodeView, name: str) -> dict[str, Any]:
+        """Have a host begin to read one through. Raises NodeUnreachable, or StepFailed with why not."""
+        return await self._about_backups(node, "POST", "backups/check", json={"name": name})
+
+    async def remove_backup(self, node: NodeView, name: str) -> dict[str, Any]:
+        """Raises NodeUnreachable, or StepFailed with why not."""
+        return await self._about_backups(node, "POST", "backups/remove", json={"name": name})
+
+    async def _about_backups(self, node: NodeView, method: str, path: str, **request: Any) -> dict[str, Any]:
+        status, data = await self._ask(node, method, path, total=TASK_SECONDS, **request)
+        if status == 404:
+            raise NodeUnreachable(node.hostname, "lacks", "its agent is too old to make backups")
+        if status != 200:
+            raise _refused(node, "backups", status, data)
+        if not isinstance(data, dict):
+            raise NodeUnreachable(node.hostname, "protocol", "an object was expected")
+        return data
 
     async def compare(self, node: NodeView, what: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """A part of a comparison (docs/reference/agent-protocol.md). Raises NodeUnreachable, or StepFailed with why not."""
@@ -156,12 +184,33 @@ class AgentClient:
             return data
         raise _refused(node, "compare", status, data)
 
-    async def _ask(self, node: NodeView, method: str, path: str, *, total: float, **request: Any) -> tuple[int, Any]:
+    async def transactions(self, node: NodeView) -> Inventory:
+        """What stands in a node's binary logs. Raises NodeUnreachable, or StepFailed with why not."""
+        status, data = await self._ask(node, "GET", "transactions", total=LOGS_SECONDS)
+        if status == 404:
+            raise NodeUnreachable(node.hostname, "lacks", "its agent is too old to say what stands in its binary logs")
+        if status != 200:
+            raise _refused(node, "transactions", status, data)
+        try:
+            return Inventory.from_json(data)
+        except ValueError as error:
+            raise NodeUnreachable(node.hostname, "protocol", str(error)) from error
+
+    async def remove_kept(self, node: NodeView, operation: str) -> None:
+        """Have an agent remove the data of before the full copy of this operation; done already is well. Raises NodeUnreachable,
+        or StepFailed with why not."""
+        status, data = await self._ask(node, "POST", "kept/remove", total=TASK_SECONDS, json={"operation": operation})
+        if status != 200:
+            raise _refused(node, "kept", status, data)
+
+    async def _ask(
+        self, node: NodeView, method: str, path: str, *, total: float, largest: int = LARGEST_ANSWER, **request: Any
+    ) -> tuple[int, Any]:
         url = f"https://{_host(node.ip)}:{node.port}/{path}"
         timeout = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT)
         try:
             async with self._http.request(method, url, timeout=timeout, **request) as response:
-                body = await _body(response)
+                body = await _body(response, largest)
                 return response.status, json.loads(body) if body else None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(node, error) from error

@@ -22,28 +22,39 @@ from typing import Any, Final
 from replication import certificates
 from replication.agent.address import address_kind
 from replication.agent.admin import AdminDoor, AdminProbe
+from replication.agent.backup import Backups
+from replication.agent.binlogs import read_inventory
 from replication.agent.compare import Comparer, Wish
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession
 from replication.agent.disk import DiskProbe
 from replication.agent.errors import CannotStart
+from replication.agent.export import Exports
 from replication.agent.fence import FenceLane
 from replication.agent.firewall import NftCut, why_no_nftables
+from replication.agent.intake import Intake
 from replication.agent.lease import PrimaryLease
 from replication.agent.observer import Observer
 from replication.agent.peers import peers_of
+from replication.agent.places import Places, remove
 from replication.agent.probe import Probes
 from replication.agent.process import Mariadbd
+from replication.agent.receive import Receive
+from replication.agent.send import Send
+from replication.agent.sizes import Sizes
 from replication.agent.state import StateDamaged, StateFile, load
+from replication.agent.swap import Swap
 from replication.agent.tasks import TaskRunner
+from replication.agent.undo import Undo
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StepFailed
+from replication.core.gtid_ranges import Inventory
 from replication.core.probe import ProbeAnswer, Target
 from replication.core.report import PROTOCOL, NodeReport
 from replication.core.roles import OrderKind, ProcessState
-from replication.core.tasks import TaskOrder, TaskReport
-from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, StateError
+from replication.core.tasks import REPLACES_DATA, TaskKind, TaskOrder, TaskReport
+from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, StateError, TaskRefused
 from replication.core.version import VERSION
 from replication.dialects.mariadb import MariaDb, PkiFiles
 from replication.dialects.mariadb_accounts import Client
@@ -95,10 +106,22 @@ class VaultAgent:
         self._probes = Probes(config)
         self._comparer = Comparer(config.socket, self._side)
         self.tasks = TaskRunner(config.home, self._bump)
+        Exports(config, self.tasks, lambda: self.process.phase is ProcessState.UP)
+        self._reading_logs = asyncio.Lock()
+        self.backups = Backups(config, lambda: self.state, self.process.running)
+        self.tasks.register(TaskKind.BACKUP, self.backups.recipe(self._database_version))
+        self.intake = Intake()
+        self.swap = Swap(Places(config.home), self.process, lambda: self.state, self._database, self._on_the_verbs_thread)
+        receive = Receive(config, self.intake, self.swap, lambda: self.state.read(), fresh_server_id)
+        self.tasks.register(TaskKind.RECEIVE, receive.recipe)
+        self.tasks.register(TaskKind.UNDO, Undo(self.swap, lambda: self.state.read(), fresh_server_id).recipe)
+        self.sizes = Sizes(config.data_dir, self.swap.places.kept, self.swap.measured)
 
         def server() -> object:
             return self.process.handle
 
+        sends = Send(config, lambda: self.state, lambda: self.process.phase, server, lambda: self.observer.report())
+        self.tasks.register(TaskKind.SEND, sends.recipe)
         self.observer = Observer(
             config, self.process.answered, self._bump, server, self.admin, self.admin_probe.look_again
         )
@@ -120,6 +143,8 @@ class VaultAgent:
         self._read_certificate()
         self._remember()
         self.revival = Revival(SystemClock(), self.state, self.process, self._database(), log.warning)
+        await self._loop.run_in_executor(self._verbs, self.tasks.resume)
+        await self._loop.run_in_executor(self._verbs, self._tidy_up)
         await self._loop.run_in_executor(self._verbs, self._prepare_database)
         self.firewall.arm()
         if self.firewall.armed:
@@ -134,7 +159,7 @@ class VaultAgent:
         kept, lost = None, ""
         try:
             kept = load(config.state_file)
-            if kept is None and config.data_dir.exists():
+            if kept is None and (config.data_dir.exists() or self.swap.pending):
                 lost = f"the agent's memory {config.state_file} is lost"
         except StateDamaged as error:
             lost = f"the agent's memory is damaged: {error}"
@@ -153,9 +178,10 @@ class VaultAgent:
         except (OSError, ssl.SSLError) as error:
             raise CannotStart(f"the certificates in {config.pki_dir} cannot be used: {error}") from error
         self.disk = DiskProbe(config.home, self._bump)
-        self._to_end = [self.lease.end, self.disk.end, self.admin_probe.end]
+        self._to_end = [self.lease.end, self.disk.end, self.sizes.end, self.admin_probe.end]
         self.lease.begin()
         self.disk.start()
+        self.sizes.start()
         self.admin_probe.start()
         if config.kernel_lease and not self.lease.gate.timed:
             log.error("there is no kernel lease, though this node was made with one: %s", why_no_nftables())
@@ -171,8 +197,15 @@ class VaultAgent:
             self.revival.take_up()
             return
         self.process.check_port()
-        if not self.config.data_dir.is_dir():
+        if not self.config.data_dir.is_dir() and not self.swap.pending:
             self.process.install()
+
+    def _tidy_up(self) -> None:
+        """What was under way when the last agent ended is taken up again, or nobody would."""
+        task = self.tasks.report()
+        if self.swap.pending and not (task is not None and task.active and task.kind in REPLACES_DATA):
+            self.swap.abandon()
+        self.swap.places.tidy()
 
     def _read_certificate(self) -> None:
         certificate = certificates.load(self.config.pki_dir / "cert.pem")
@@ -186,6 +219,8 @@ class VaultAgent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # First: what has no way back needs its database for a moment.
+        await asyncio.get_running_loop().run_in_executor(None, self.tasks.end)
         self.observer.end()
         self.process.end()
         await self._end_fences()
@@ -204,6 +239,7 @@ class VaultAgent:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await asyncio.get_running_loop().run_in_executor(None, self.tasks.end)
         await self._end_fences()
         loop = asyncio.get_running_loop()
         if not self.process.running():
@@ -215,6 +251,8 @@ class VaultAgent:
         self.firewall.remove()
         for directory in (self.config.data_dir, self.config.salvage_dir, self.config.log_dir, self.config.tmp_dir):
             shutil.rmtree(directory, ignore_errors=True)
+        for left_of_copies in self.swap.places.everything():
+            remove(left_of_copies)
         for file in (self.config.state_file, self.config.my_cnf, self.config.pid_file):
             file.unlink(missing_ok=True)
 
@@ -235,7 +273,7 @@ class VaultAgent:
         """Bring mariadbd back in its role when that is due; on the verbs' thread, so that no verb is under way."""
         assert self._loop is not None
         while True:
-            free = self.lease.may_be_open() and not self._fence.pending
+            free = self.lease.may_be_open() and not self._fence.pending and not self.process.held
             if free and self.revival.due(verb_runs=bool(self._verb), read_only=self.observer.read_only):
                 try:
                     await self._loop.run_in_executor(self._verbs, self.revival.act)
@@ -288,8 +326,37 @@ class VaultAgent:
         """Whether it ends, or has ended; False when there is no way back, or it is not known here."""
         return self.tasks.cancel(operation)
 
+    def _database_version(self) -> str:
+        database = self.observer.report()
+        return database.version if database is not None else ""
+
+    async def remove_kept(self, operation: str) -> None:
+        """Remove the data of before the full copy of this operation; done already is well. Raises TaskRefused."""
+        await asyncio.get_running_loop().run_in_executor(None, self._remove_kept, operation)
+
+    def _remove_kept(self, operation: str) -> None:
+        kept, task = self.swap.kept(), self.tasks.report()
+        if task is not None and task.active and task.kind in REPLACES_DATA:
+            raise TaskRefused("the data of this host are being replaced: try again when that has ended")
+        if kept is not None and kept.operation != operation:
+            raise TaskRefused(f"what is kept here is of operation {kept.operation}, not of {operation}")
+        try:
+            self.swap.forget_kept(operation)
+        except OSError as error:
+            raise TaskRefused(f"the kept data cannot be removed: {error.strerror}") from error
+        self._bump()
+
+    def _on_the_verbs_thread(self, act: Callable[[], None]) -> None:
+        """Run it while no verb does, and wait. What it raises passes through."""
+        self._verbs.submit(act).result()
+
     async def task_result(self, operation: str) -> Mapping[str, Any] | None:
         return await asyncio.get_running_loop().run_in_executor(None, self.tasks.result, operation)
+
+    async def transactions(self) -> Inventory:
+        """What stands in the binary logs here. Raises ProcessError."""
+        async with self._reading_logs:  # one at a time: it takes a processor
+            return await asyncio.get_running_loop().run_in_executor(None, read_inventory, self.config.data_dir)
 
     async def compare(self, what: str, wish: Wish) -> Mapping[str, Any]:
         """A part of a comparison. Raises CannotCompare, or ValueError for what makes no sense."""
@@ -429,4 +496,6 @@ class VaultAgent:
             ),
             database=database,
             task=self.tasks.report(),
+            data_bytes=self.sizes.data_bytes,
+            kept=self.swap.kept(),
         )

@@ -49,6 +49,8 @@ class Mariadbd:
         """We killed it ourselves; not a crash."""
         self.died_in_service = False
         """It had answered before it died; one that does not even start says nothing new by dying again."""
+        self.held = ""
+        """Why it must not be started now, as a sentence: its data directory is being put in the place of another."""
         self._ending = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.RLock()
@@ -67,8 +69,13 @@ class Mariadbd:
                 # Under the lock that kill() takes: a fence comes either before this look or finds the new process.
                 if self.state.read().fenced:
                     raise ProcessError("mariadbd is fenced: it stays down until an order with a higher epoch")
+                if self.held:
+                    raise ProcessError(self.held)
                 self._spawn(role)
         self._wait_until_it_answers(until)
+        if role is BootRole.REPLICA:
+            with contextlib.suppress(OSError):  # the copies stay then
+                salvage.judge(self.config.data_dir, self.config.salvage_dir)
 
     def kill(self) -> None:
         with self._lock:
@@ -199,7 +206,7 @@ class Mariadbd:
         if done.returncode:
             text = (done.stderr + done.stdout).decode(errors="replace")
             shutil.rmtree(scratch, ignore_errors=True)
-            said = _last_error(text) or " ".join(text.split()[-40:])
+            said = last_error(text) or " ".join(text.split()[-40:])
             raise CannotStart(f"the database could not be initialised (exit code {done.returncode}): {said}")
         scratch.rename(config.data_dir)
 
@@ -214,7 +221,7 @@ class Mariadbd:
             output = self._open_log()
         except OSError as error:
             raise ProcessError(f"mariadbd cannot be started: {error.strerror} ({error.filename})") from error
-        arguments = [config.mariadbd, f"--defaults-file={config.my_cnf}", f"--init-rpl-role={role.value}"]
+        arguments = self._arguments(role)
         with output:
             try:
                 child = subprocess.Popen(
@@ -231,6 +238,9 @@ class Mariadbd:
         self.expected_death = False
         self._hold(ProcessHandle(child.pid))
         log.info("mariadbd started as %s, process %s", role.value, child.pid)
+
+    def _arguments(self, role: BootRole) -> list[str]:
+        return [self.config.mariadbd, f"--defaults-file={self.config.my_cnf}", f"--init-rpl-role={role.value}"]
 
     def _hold(self, handle: ProcessHandle) -> None:
         with self._lock:
@@ -295,12 +305,12 @@ class Mariadbd:
         try:
             with self._log_file.open("rb") as text:
                 text.seek(max(0, self._log_file.stat().st_size - 16384))
-                return _last_error(text.read().decode(errors="replace")) or f"see {self.error_log}"
+                return last_error(text.read().decode(errors="replace")) or f"see {self.error_log}"
         except OSError:
             return f"see {self.error_log}"
 
 
-def _last_error(text: str) -> str:
+def last_error(text: str) -> str:
     """The first error of the last start in a log of mariadbd: what follows it is mostly its consequence."""
     lines = text.splitlines()
     errors = [line for line in lines if "[ERROR]" in line and "Aborting" not in line]

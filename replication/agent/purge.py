@@ -49,7 +49,9 @@ def _lost(config: AgentConfig) -> str:
     exports = len(list(config.lost_dir.glob("*/")))
     if not exports:
         return ""
-    return f" Also {exports} export(s) of lost transactions in {config.lost_dir}, which are nowhere else: copy them first."
+    return (
+        f" Also {exports} export(s) of lost transactions in {config.lost_dir}, which are nowhere else: copy them first."
+    )
 
 
 def reason_against(vault: str) -> str:
@@ -67,7 +69,15 @@ def remove_remains(config: AgentConfig) -> str:
 
     Returns a sentence on the files in the home that are not the agent's and stay, or "".
     """
-    mine = (config.data_dir, config.salvage_dir, config.log_dir, config.tmp_dir, config.run_dir, config.pki_dir, config.lost_dir)
+    mine = (
+        config.data_dir,
+        config.salvage_dir,
+        config.log_dir,
+        config.tmp_dir,
+        config.run_dir,
+        config.pki_dir,
+        config.lost_dir,
+    )
     for directory in mine:
         shutil.rmtree(directory, ignore_errors=True)
     for left_of_copies in Places(config.home).everything():

@@ -17,18 +17,22 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from replication.agent import backup_requests, copy_requests
+from replication.agent.backup import Backups
 from replication.agent.compare import CannotCompare, Wish
 from replication.agent.config import AgentConfig
 from replication.agent.errors import CannotStart
+from replication.agent.intake import Intake
 from replication.agent.probe import AskedTooOften
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StaleEpoch, StepFailed
+from replication.core.gtid_ranges import Inventory
 from replication.core.probe import ProbeAnswer, Target, targets_from_json
 from replication.core.report import NodeReport
 from replication.core.roles import OrderKind, ProcessState
 from replication.core.tasks import TaskKind, TaskOrder, TaskReport
-from replication.core.vault_ports import TaskRefused
+from replication.core.vault_ports import ProcessError, TaskRefused
 from replication.procedures.vault.lease import GrantRequest
 
 BODY_MAX_BYTES: Final = 64 * 1024
@@ -52,6 +56,9 @@ log = logging.getLogger("vault_agent.server")
 class Agent(Protocol):
     """What the server needs of VaultAgent."""
 
+    backups: Backups
+    intake: Intake
+
     def report(self) -> NodeReport: ...
 
     async def hello(self, since: int, seconds: float, echo: str, term: int) -> NodeReport: ...
@@ -66,7 +73,11 @@ class Agent(Protocol):
 
     async def cancel_task(self, operation: str) -> bool: ...
 
+    async def remove_kept(self, operation: str) -> None: ...
+
     async def task_result(self, operation: str) -> Mapping[str, Any] | None: ...
+
+    async def transactions(self) -> Inventory: ...
 
     async def compare(self, what: str, wish: Wish) -> Mapping[str, Any]: ...
 
@@ -103,7 +114,7 @@ class AgentServer:
 
     def __init__(self, agent: Agent, context: ssl.SSLContext) -> None:
         self._agent, self._context = agent, context
-        self._polls: set[asyncio.Future[NodeReport]] = set()
+        self._polls: set[asyncio.Future[Any]] = set()
         self._listener: asyncio.Server | None = None
         self._running = 0
         self._held = ""
@@ -120,7 +131,10 @@ class AgentServer:
                 web.post("/task", self._begin_task),
                 web.post("/task/{operation}/cancel", self._cancel_task),
                 web.get("/task/{operation}/result", self._task_result),
+                web.get("/transactions", self._transactions),
                 web.post("/compare/{what}", self._compare),
+                *copy_requests.routes(agent, self._polls),
+                *backup_requests.routes(lambda: self._agent.backups),
             ]
         )
         self._runner = web.AppRunner(
@@ -152,10 +166,10 @@ class AgentServer:
         return True
 
     async def stop(self) -> None:
-        """End the long polls at once, let commands under way answer, then close. Idempotent."""
+        """End the long polls and a copy that comes in at once, let commands under way answer, then close. Idempotent."""
         if self._listener is not None:
             self._listener.close()
-        for poll in self._polls:
+        for poll in tuple(self._polls):
             poll.cancel()
         await self._runner.cleanup()
 
@@ -166,7 +180,7 @@ class AgentServer:
         if len(server.connections) >= CONNECTIONS_MAX:
             # Anybody can hold connections open; that must not lock the controllers out. The oldest stranger goes.
             for connection in server.connections:
-                if connection.transport is not None and not is_controller(connection.transport):
+                if connection.transport is not None and not is_known(connection.transport):
                     connection.force_close()
                     break
         return server()
@@ -280,6 +294,13 @@ class AgentServer:
         result = await self._agent.task_result(request.match_info["operation"])
         return _refusal(404, text="nothing is kept of this operation") if result is None else web.json_response(result)
 
+    async def _transactions(self, request: web.Request) -> web.Response:
+        try:
+            inventory = await self._agent.transactions()
+        except ProcessError as error:
+            return _refusal(422, reason="binary-logs", step="transactions", text=str(error))
+        return web.json_response(inventory.to_json())
+
     async def _compare(self, request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -335,6 +356,11 @@ def is_controller(transport: asyncio.BaseTransport) -> bool:
     return _unit(transport) == ["controller"]
 
 
+def is_known(transport: asyncio.BaseTransport) -> bool:
+    """Whether it is a controller, or a node, which may be at sending a full copy."""
+    return _unit(transport) in (["controller"], ["node"])
+
+
 def _unit(transport: asyncio.BaseTransport) -> list[str]:
     return _subject(transport, "organizationalUnitName")
 
@@ -352,7 +378,7 @@ def _subject(transport: asyncio.BaseTransport, part: str) -> list[str]:
 async def _only_who_may(request: web.Request, handler: Handler) -> web.StreamResponse:
     public = request.path in ("/healthz", "/primary", "/replica")
     unit = _unit(request.transport) if request.transport is not None else []
-    if request.path == "/grant":
+    if request.path == "/grant" or request.path.startswith(copy_requests.PREFIX):
         if unit != ["node"]:
             return _refusal(403, text="only another node may ask this: its certificate must have OU=node")
     elif not public and unit != ["controller"]:

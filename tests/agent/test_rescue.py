@@ -464,5 +464,5 @@ def test_what_is_no_relay_log_is_said(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match="cannot be read"):
         list(relaylog.transactions(tmp_path))
     (tmp_path / "relay.000001").write_bytes(b"something else")
-    with pytest.raises(ProcessError, match="no relay log"):
+    with pytest.raises(ProcessError, match="no log of MariaDB"):
         list(relaylog.transactions(tmp_path))
