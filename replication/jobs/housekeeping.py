@@ -13,13 +13,9 @@ import time
 from datetime import timedelta
 from uuid import uuid4
 
-import django_rq
 from django.conf import settings
 from django.db import Error, connection, connections
 from django.utils import timezone
-from redis.exceptions import RedisError
-from rq.job import Job
-from rq.registry import DeferredJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 
 from nodes.choices import DesiredState
 from nodes.models import AppService
@@ -30,11 +26,11 @@ from replication.stores.leases import HOUSEKEEPING, Holder, RenewingLease
 from replication.stores.servicelog import ServiceLog
 from replication.stores.threads import write_lightly
 
+from .queueing import operations_in_queue
+
 log = logging.getLogger(__name__)
 LOOK = 0.5
 """Seconds between two looks at the row, the lease, the parent process and the stop signal."""
-JOB_HEARTBEAT_LOST = timedelta(minutes=5)
-"""RQ's worker beats every 30 s for the job that it carries out."""
 
 
 class HousekeepingProcess:
@@ -118,27 +114,6 @@ class HousekeepingProcess:
         if time.monotonic() >= self._sign_due:
             self._sign_due = time.monotonic() + limits.WORKER_HEARTBEAT.total_seconds()
             workers.write_sign_of_life(HOUSEKEEPING_NAME, self.lease.holder)
-
-
-def operations_in_queue() -> set[str] | None:
-    """Ids of the operations that wait in the ops queue or that a living worker carries out; None without Redis."""
-    try:
-        queue = django_rq.get_queue("ops")
-        # The second: taken by a worker at this very moment.
-        waiting = [*queue.get_job_ids(), *queue.intermediate_queue.get_job_ids()]
-        for registry in (ScheduledJobRegistry(queue=queue), DeferredJobRegistry(queue=queue)):
-            waiting += registry.get_job_ids(cleanup=False)
-        started = StartedJobRegistry(queue=queue).get_job_ids(cleanup=False)
-        found = {*waiting, *started}
-        jobs = Job.fetch_many(list(found), connection=queue.connection, serializer=queue.serializer)
-    except (RedisError, OSError) as error:
-        log.info("Redis does not answer, so whose worker died is not known: %s", error)
-        return None
-    return {str(job.args[0]) for job in jobs if job is not None and job.args and (job.id in waiting or _lives(job))}
-
-
-def _lives(job: Job) -> bool:
-    return job.last_heartbeat is not None and timezone.now() - job.last_heartbeat < JOB_HEARTBEAT_LOST
 
 
 def run(slot: str) -> None:

@@ -3,18 +3,25 @@
 The id of a job is that of its operation: an operation is in the queue once, however often it is handed over.
 """
 
+import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
 import django_rq
+from django.utils import timezone
 from redis.exceptions import RedisError
 from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job
+from rq.registry import DeferredJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 
 from nodes.choices import OperationKind
 from replication import jobs
 from replication.stores.wishes import QueueUnavailable
 
+log = logging.getLogger(__name__)
+JOB_HEARTBEAT_LOST: Final = timedelta(seconds=40)
+"""An ops worker beats every 10 s for the job that it carries out (jobs/worker.py)."""
 NO_DEADLINE: Final = -1
 """A copy of a large vault takes hours; whether it still goes on is told by its own progress, not by a clock."""
 
@@ -51,3 +58,24 @@ def enqueue_again(operation: str, kind: str) -> None:
     except (RedisError, OSError) as error:
         raise QueueUnavailable(str(error)) from error
     enqueue(operation, kind)
+
+
+def operations_in_queue() -> set[str] | None:
+    """Ids of the operations that wait in the ops queue or that a living worker carries out; None without Redis."""
+    try:
+        queue = django_rq.get_queue("ops")
+        # The second: taken by a worker at this very moment.
+        waiting = [*queue.get_job_ids(), *queue.intermediate_queue.get_job_ids()]
+        for registry in (ScheduledJobRegistry(queue=queue), DeferredJobRegistry(queue=queue)):
+            waiting += registry.get_job_ids(cleanup=False)
+        started = StartedJobRegistry(queue=queue).get_job_ids(cleanup=False)
+        found = {*waiting, *started}
+        jobs = Job.fetch_many(list(found), connection=queue.connection, serializer=queue.serializer)
+    except (RedisError, OSError) as error:
+        log.info("Redis does not answer, so whose worker died is not known: %s", error)
+        return None
+    return {str(job.args[0]) for job in jobs if job is not None and job.args and (job.id in waiting or _lives(job))}
+
+
+def _lives(job: Job) -> bool:
+    return job.last_heartbeat is not None and timezone.now() - job.last_heartbeat < JOB_HEARTBEAT_LOST

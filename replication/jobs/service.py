@@ -31,6 +31,8 @@ from replication.stores.threads import DatabaseThread
 from replication.stores.topology import TopologyStore, remember_epochs
 from replication.stores.workers import forget_worker, note_worker
 
+from .dispatch import Dispatcher
+
 log = logging.getLogger(__name__)
 LOOK = 0.05
 """Seconds between two looks at the lease, the parent process and the stop signal."""
@@ -70,6 +72,7 @@ class ServiceProcess:
         self.reads = DatabaseThread("reads")
         self.marks = HighWater(settings.VAR_DIR)
         self.topologies = TopologyStore(self.lease, self.marks)
+        self.dispatcher = Dispatcher(lambda: self.heartbeat is not None and self.lease.held)
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -80,6 +83,7 @@ class ServiceProcess:
         self.lease.start()
         registering = asyncio.ensure_future(self._register())
         sampling = asyncio.ensure_future(self._sample_lag())
+        dispatching = asyncio.ensure_future(self.dispatcher.run())
         try:
             async with AgentClient(settings.PKI_DIR) as agents:
                 world = World(
@@ -101,9 +105,10 @@ class ServiceProcess:
         finally:
             registering.cancel()
             sampling.cancel()
+            dispatching.cancel()
             await loop.run_in_executor(None, self.lease.stop)
             await forget_worker(self.notes, self.lease.holder)
-            for thread in (self.topologies, self.reads, self.notes):
+            for thread in (self.topologies, self.reads, self.notes, self.dispatcher):
                 thread.close()
             log.info("worker %s of %s ended", self.slot, settings.HOST_NAME)
             await loop.run_in_executor(None, self.log.stop)

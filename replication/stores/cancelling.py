@@ -1,7 +1,9 @@
 """Cancel an operation: a wish like any other, with its event and its entry in the audit log.
 
 What nobody has begun ends here and at once. What a worker carries out is asked to end: it does so within a second, and says
-what was done by then. A worker that died cannot be asked any more; what it held ends here, or by `end_forsaken`.
+what was done by then. A worker that died cannot be asked any more; what it held ends here, or by `end_forsaken`. Not so work that
+agents do: a copy goes on when no worker looks. It is asked to end, and the next worker, which the leading service hands it to
+(jobs/dispatch.py), calls the agents off and says what data the node has.
 However a cancel and an end meet, the row has one terminal state: each is an UPDATE of a row that is still open.
 """
 
@@ -15,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Operation
-from nodes.models.operation import OPEN_STATES
+from nodes.models.operation import DATA_KINDS, OPEN_STATES
 from nodes.sentences import written
 
 from . import audit
@@ -55,13 +57,13 @@ def why_not_cancel(operation: Operation, now: datetime | None = None) -> Refused
     if kind == OperationKind.ADOPT:
         text = _("Until every agent has said what it was told, nobody may be Master: there is nothing safe to stop at.")
         return RefusedWish("W73", text)
-    if kind not in (OperationKind.SWITCHOVER, OperationKind.RESYNCHRONIZE, *ENDS_AT_ONCE):
+    if kind not in (OperationKind.SWITCHOVER, *DATA_KINDS, *ENDS_AT_ONCE):
         text = _(
             "The service does this by itself as long as it is needed. Make the node inactive, or stop the service, and"
             " it is no longer done."
         )
         return RefusedWish("W74", text)
-    if operation.cancel_requested_at is not None and not is_forsaken(operation, now):
+    if operation.cancel_requested_at is not None and (at_agents(operation) or not is_forsaken(operation, now)):
         return RefusedWish("W75", _("It was asked to end a moment ago, and does so at its next step."))
     return None
 
@@ -69,6 +71,13 @@ def why_not_cancel(operation: Operation, now: datetime | None = None) -> Refused
 def is_forsaken(operation: Operation, now: datetime) -> bool:
     """Whether no worker holds it any more: a running job says how far it is every second."""
     return operation.state == OperationState.RUNNING and now - operation.changed_at > FORSAKEN_AFTER
+
+
+def at_agents(operation: Operation) -> bool:
+    """Whether agents may be at it, with or without a worker that looks: it never ends behind their backs."""
+    if operation.kind == OperationKind.RESYNCHRONIZE:
+        return bool(operation.arguments.get("copies"))
+    return operation.kind in DATA_KINDS
 
 
 def request_cancel(operation: Operation, actor: Any, *, reason: str = "") -> Cancelled | RefusedWish:
@@ -83,9 +92,7 @@ def request_cancel(operation: Operation, actor: Any, *, reason: str = "") -> Can
         before = written(found.get_state_display)
         ended = _end_here(found, now)
         if not ended:
-            asked = Operation.objects.filter(
-                pk=found.pk, kind=OperationKind.RESYNCHRONIZE, state=OperationState.RUNNING
-            )
+            asked = Operation.objects.filter(pk=found.pk, kind__in=DATA_KINDS, state=OperationState.RUNNING)
             if not asked.update(cancel_requested_at=now):
                 return RefusedWish("W70", _("It has ended already: there is nothing left to cancel."))
         _tell(found, actor, reason, before, ended=ended)
@@ -96,7 +103,7 @@ def _end_here(operation: Operation, now: datetime) -> bool:
     """End what nobody has begun or nobody holds. False when somebody may be at it: then it has to be asked."""
     if operation.state == OperationState.QUEUED or operation.kind in ENDS_AT_ONCE:
         states, text = [operation.state], "cancelled before anything was done"
-    elif is_forsaken(operation, now):
+    elif is_forsaken(operation, now) and not at_agents(operation):
         states, text = [OperationState.RUNNING], "cancelled; its worker had ended before"
     else:
         return False
@@ -123,7 +130,7 @@ def end_forsaken() -> int:
     )  # fmt: skip
     text = "cancelled; its worker had ended before"
     ended = 0
-    for operation in left:
+    for operation in (one for one in left if not at_agents(one)):
         ended += end(operation.pk, OperationState.CANCELLED, text, {**kept_result(operation.result), "summary": text})
     return ended
 

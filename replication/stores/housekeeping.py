@@ -24,6 +24,7 @@ from nodes.models.operation import JOB_KINDS, OPEN_STATES
 from nodes.models.service import HOUSEKEEPING_NAME
 
 from . import operations, workers
+from .cancelling import at_agents
 from .service_setting import AUDIT_ENTRIES, EVENTS, LAG_SAMPLES, LOG_LINES, OPERATIONS, Kept
 
 log = logging.getLogger(__name__)
@@ -95,13 +96,14 @@ def clean(
 
 
 def end_lost_jobs(queued: Callable[[], Iterable[str] | None]) -> int:
-    """End operations of the ops workers whose worker died. Returns how many.
+    """End operations of the ops workers whose worker died, for the case that nobody leads who would hand them over again
+    (jobs/dispatch.py). Not what agents may be at: that waits for the next worker. Returns how many.
 
     queued: asked only when there is a suspect; ids of the operations that a queue or a living worker still holds, or None
     when that cannot be known now, for instance because Redis does not answer: then nobody is accused.
     """
     silent = Operation.objects.filter(kind__in=JOB_KINDS, state__in=OPEN_STATES, changed_at__lt=Now() - JOB_SILENCE)
-    suspects = list(silent.values_list("pk", flat=True))
+    suspects = [one.pk for one in silent if not at_agents(one)]
     held = queued() if suspects else None
     if held is None:
         return 0

@@ -26,6 +26,7 @@ from replication.stores.wishes import RefusedWish
 pytestmark = pytest.mark.django_db(transaction=True)
 
 K, S = OperationKind, OperationState
+COPIES = (K.REBUILD, K.UNDO, K.VERIFY, K.EXPORT, K.BACKUP, K.REMOVE_KEPT)
 LONG_AGO = FORSAKEN_AFTER + timedelta(seconds=1)
 
 
@@ -52,6 +53,7 @@ def age(operation: Operation, **ago: timedelta) -> Operation:
     [
         (K.RESYNCHRONIZE, S.QUEUED, None),
         (K.RESYNCHRONIZE, S.RUNNING, None),
+        *((kind, S.RUNNING, None) for kind in COPIES),
         (K.PREFLIGHT, S.QUEUED, None),
         (K.PREFLIGHT, S.RUNNING, None),
         (K.SWITCHOVER, S.QUEUED, None),
@@ -143,6 +145,16 @@ def test_asked_twice_it_is_patient_and_then_ends_what_nobody_holds(make: Callabl
     assert Operation.objects.get(pk=operation.pk).state == S.CANCELLED
     with pytest.raises(Lost):
         Telling(operation).tell(50, "the worker was only slow")
+
+
+@pytest.mark.parametrize("kind", [K.REBUILD, K.RESYNCHRONIZE])
+def test_what_agents_go_on_with_is_never_ended_behind_their_backs(make: Callable[..., Operation], kind: str) -> None:
+    operation = make(kind, arguments={"copies": {"b" * 32: "its logs were purged"}})
+    age(operation, changed_at=LONG_AGO)
+    assert request_cancel(operation, None) == Cancelled(ended=False), "its worker died, the copy goes on"
+    age(operation, changed_at=LONG_AGO, cancel_requested_at=LONG_AGO)
+    end_forsaken()
+    assert Operation.objects.get(pk=operation.pk).state == S.RUNNING, "the next worker calls the agents off"
 
 
 @pytest.mark.parametrize(
