@@ -44,6 +44,8 @@ STEPS: Final = {
     TaskPhase.STARTING: "start",
 }
 AS_BEFORE: Final = "the node is as before"
+SAYS_IT: Final = ("as before", "nothing was changed", "the data of before are", "were before", "the copy is in its place")
+"""What agents say of the data themselves."""
 
 
 class Cancelled(Exception):
@@ -283,7 +285,7 @@ class Copy:
         )
         says = task.says.rstrip(".") or "no reason was given"
         at = f"{STEPS[self._phase]}: " if self._phase in STEPS else ""
-        said = f"{says}; {became}" if "as before" not in says else says
+        said = says if any(words in says for words in SAYS_IT) else f"{says}; {became}"
         if task.phase is TaskPhase.CANCELLED:
             raise Cancelled(said)
         raise Refused(f"{at}{said}")
