@@ -6,7 +6,7 @@ Every change of the inventory holds the lock of the vault's row and looks again 
 constraints of SQLite do not exist in MariaDB, and two administrators may press Save in the same second.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from nodes.choices import DesiredState, OperationKind, OperationState, SystemRoleChoices
 from nodes.models import AppService, Operation, ServiceLease, Vault, VaultNode
-from nodes.models.operation import OPEN_STATES
+from nodes.models.operation import OPEN_STATES, REPLACING_KINDS
 from nodes.models.service import SERVICE_NAME
 from nodes.sentences import said, written
 from replication.core import limits
@@ -177,19 +177,27 @@ def remove_node(node: VaultNode, actor: Any, *, reason: str = "") -> RefusedWish
 
 
 def why_not_resynchronize(vault: Vault, node: VaultNode, *, running: bool) -> RefusedWish | None:
-    """Why Re-synchronize Master is impossible on this row. running: one of this vault is open already."""
+    """Why Re-synchronize Master is impossible on this row. running: one of this vault, or a rebuild, is open already."""
     if not node.active:
         return RefusedWish("W40", _("%(name)s is inactive: make it active first.") % {"name": node.hostname})
     if vault.primary_id is None:
         return RefusedWish("W41", _("The vault has no primary yet: there is nothing to synchronize with."))
     if running:
-        return RefusedWish("W42", _("A re-synchronization is already running: wait until it has ended."))
+        return RefusedWish("W42", _("A re-synchronization or rebuild is already running: wait until it has ended."))
     return None
 
 
-def request_resynchronize(node: VaultNode, actor: Any, enqueue: Callable[[str], None]) -> Operation | RefusedWish:
+def request_resynchronize(
+    node: VaultNode,
+    actor: Any,
+    enqueue: Callable[[str], None],
+    *,
+    replace: Collection[VaultNode] = (),
+    reason: str = "",
+) -> Operation | RefusedWish:
     """Bring every active fallback to the primary's position of this moment, as an operation of its own.
 
+    replace: diverged nodes whose data may be replaced by a full copy, as a person has confirmed.
     enqueue: hands the operation's id to the ops queue, after the commit; raises QueueUnavailable.
     """
     operation: Operation | None = None
@@ -197,18 +205,21 @@ def request_resynchronize(node: VaultNode, actor: Any, enqueue: Callable[[str], 
         with transaction.atomic():
             vault = _lock(node.vault_id)
             node = VaultNode.objects.get(pk=node.pk)
-            running = Operation.objects.filter(
-                vault=vault, kind=OperationKind.RESYNCHRONIZE, state__in=OPEN_STATES
-            ).exists()
-            if refused := why_not_resynchronize(vault, node, running=running):
+            if refused := why_not_resynchronize(vault, node, running=is_replacing(open_kinds(vault))):
                 return refused
             operation = Operation.objects.create(
-                kind=OperationKind.RESYNCHRONIZE, vault=vault, node=node, requested_by=actor, message="waiting"
+                kind=OperationKind.RESYNCHRONIZE,
+                vault=vault,
+                node=node,
+                requested_by=actor,
+                message="waiting",
+                reason=reason[:200],
+                arguments={"replace": [one.pk for one in replace]},
             )
-            _event(vault, node, actor, "Re-synchronize Master requested", operation=operation.pk)
+            _event(vault, node, actor, "Re-synchronize Master requested", reason=reason, operation=operation.pk)
             transaction.on_commit(partial(enqueue, operation.pk))
     except IntegrityError:
-        return RefusedWish("W42", _("A re-synchronization is already running: wait until it has ended."))
+        return RefusedWish("W42", _("A re-synchronization or rebuild is already running: wait until it has ended."))
     except QueueUnavailable:
         if operation is not None:
             finish_operation(operation.pk, OperationState.FAILED, {"summary": "The work queue (Redis) did not answer."})
@@ -253,6 +264,11 @@ def is_watched() -> bool:
     return lease is not None and bool(
         lease.renewed_at and lease.database_now - lease.renewed_at <= limits.LEASE_SILENCE
     )
+
+
+def is_replacing(kinds: Collection[str]) -> bool:
+    """Whether one of these open operations may replace a node's data: another one has to wait."""
+    return any(kind in REPLACING_KINDS for kind in kinds)
 
 
 def open_kinds(vault: Vault) -> set[str]:

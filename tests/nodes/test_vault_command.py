@@ -126,6 +126,13 @@ class TestRefusals:
             pytest.param(("run",), "W10", id="the screens' own: a stopped service"),
             pytest.param(("switch-over", "beta.example", "--yes"), "W50", id="the screens' own: nobody watches"),
             pytest.param(("deactivate", "alpha.example"), "W30", id="the screens' own: the primary"),
+            pytest.param(("rebuild", "alpha.example"), "W103", id="the Master is not rebuilt"),
+            pytest.param(("rebuild", "beta.example", "--rate", "0"), "W109", id="a rate of 0 would never end"),
+            pytest.param(("rebuild", "beta.example"), "W106", id="nobody would order a rebuild"),
+            pytest.param(("undo-rebuild", "beta.example"), "W106", id="nor its undoing"),
+            pytest.param(("remove-old-data", "beta.example"), "W104", id="nothing is kept"),
+            pytest.param(("export", "beta.example"), "W107", id="nothing is lost"),
+            pytest.param(("back-up",), "W44", id="a backup asks"),
             pytest.param(("pause", "--yes"), "W60", id="the screens' own: a pause without a reason"),
         ],
     )

@@ -82,7 +82,7 @@ class RowActions(VaultPopups):
     def resynchronize(self, request: HttpRequest, pk: str) -> HttpResponse:
         self._need(request, "resynchronize")
         node = self._node(pk)
-        running = OperationKind.RESYNCHRONIZE in wishes.open_kinds(node.vault)
+        running = wishes.is_replacing(wishes.open_kinds(node.vault))
         refused = wishes.why_not_resynchronize(node.vault, node, running=running)
         if request.method == "POST" and refused is None:
             answer = wishes.request_resynchronize(node, request.user, enqueue_resynchronize)

@@ -128,7 +128,7 @@ def facts_of(
         base=base,
         may=may,
         watched=watched,
-        resynchronizing=OperationKind.RESYNCHRONIZE in running,
+        resynchronizing=wishes.is_replacing(running),
         switching=OperationKind.SWITCHOVER in running,
         paused=paused,
     )

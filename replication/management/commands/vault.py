@@ -2,25 +2,24 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
-import django_rq
-from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from redis.exceptions import RedisError
+from django.core.management.base import BaseCommand, CommandParser
 
-from nodes.models import AppService, Operation, Vault, VaultNode
+from nodes.choices import OperationKind
+from nodes.models import Operation
 from nodes.models.service import SERVICE_NAME
-from replication.jobs import resynchronize
+from replication.jobs import queueing
+from replication.management import data_actions
+from replication.management.asking import actor_named, confirmed, granted, node_named, only_vault, service_named
 from replication.stores import audit, cancelling, leaving, logins, pausing, policy, wishes
-from replication.stores.wishes import QueueUnavailable, RefusedWish
+from replication.stores.wishes import RefusedWish
 
 _NODE: Final = "hostname of the node, as the Vault screen shows it"
 _SERVICE: Final = "name of the service"
 _ASKS: Final = "yes, do it: where a screen asks before it acts, this command refuses without"
 POLICIES: Final = ("stay-writable", "block")
-_FLAGS: Final = {"confirm": "--confirm HOSTNAME", "reason": "--reason TEXT"}
-"""How the fields of a form are given here."""
 _LONGEST: Final = int(pausing.LONGEST.total_seconds() // 60)
 
 
@@ -46,100 +45,105 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         _says, does, _arguments = ACTIONS[options["action"]]
         reason = " ".join(options["reason"].split())
-        options.update(actor=_actor(options["as_user"]), reason=reason)
+        options.update(actor=actor_named(options["as_user"]), reason=reason)
         with audit.command_line(f"vault {options['action']}", reason=reason):
             said = does(options)
         self.stdout.write(said)
 
 
 def _start(o: dict[str, Any]) -> str:
-    service = _service(o["service"])
+    service = service_named(o["service"])
     wishes.start_service(service, o["actor"])
     return f"{service.name} is asked to start."
 
 
 def _stop(o: dict[str, Any]) -> str:
-    service = _service(o["service"])
-    _confirmed(o, f"While {service.name} is stopped nothing fails over.")
+    service = service_named(o["service"])
+    confirmed(o, f"While {service.name} is stopped nothing fails over.")
     wishes.stop_service(service, o["actor"])
     return f"{service.name} is asked to stop."
 
 
 def _run(o: dict[str, Any]) -> str:
-    service = _service(o["service"])
-    _granted(wishes.run_service_now(service, o["actor"]))
+    service = service_named(o["service"])
+    granted(wishes.run_service_now(service, o["actor"]))
     return f"{service.name} runs once more now."
 
 
 def _activate(o: dict[str, Any]) -> str:
-    node = _node(o["node"])
-    _granted(wishes.set_active(node, True, o["actor"]))
+    node = node_named(o["node"])
+    granted(wishes.set_active(node, True, o["actor"]))
     return f"{node.hostname} is to be active."
 
 
 def _deactivate(o: dict[str, Any]) -> str:
-    node = _node(o["node"])
-    _granted(leaving.make_inactive(node, o["actor"], typed=o["confirm"], reason=o["reason"]))
+    node = node_named(o["node"])
+    granted(leaving.make_inactive(node, o["actor"], typed=o["confirm"], reason=o["reason"]))
     return f"{node.hostname} is to be inactive."
 
 
 def _delete(o: dict[str, Any]) -> str:
-    node = _node(o["node"])
+    node = node_named(o["node"])
     if o["confirm"] != node.hostname:
         text = f"Replication to {node.hostname} stops for good. To confirm, add --confirm {node.hostname}"
-        _granted(RefusedWish("W44", f"{text}."))
-    _granted(leaving.delete(node, o["actor"], typed=o["confirm"], reason=o["reason"]))
+        granted(RefusedWish("W44", f"{text}."))
+    granted(leaving.delete(node, o["actor"], typed=o["confirm"], reason=o["reason"]))
     command = (node.report or {}).get("purge_command") or "vault-agent purge --home …"
     return f"{node.hostname} is deleted. To remove its data as well, type on it: {command}"
 
 
 def _switch_over(o: dict[str, Any]) -> str:
-    node = _node(o["node"])
-    _confirmed(o, "Writes pause for about a tenth of a second, and open transactions get an error.")
-    operation = _granted(wishes.request_switchover(node, o["actor"], reason=o["reason"]))
+    node = node_named(o["node"])
+    confirmed(o, "Writes pause for about a tenth of a second, and open transactions get an error.")
+    operation = granted(wishes.request_switchover(node, o["actor"], reason=o["reason"]))
     return f"{node.hostname} is to become Master: operation {operation.pk}."
 
 
 def _resynchronize(o: dict[str, Any]) -> str:
-    node = _node(o["node"]) if o["node"] else _vault().primary
+    node = node_named(o["node"]) if o["node"] else only_vault().primary
     if node is None:
-        _granted(RefusedWish("W41", "The vault has no primary yet: there is nothing to synchronize with."))
-    operation = _granted(wishes.request_resynchronize(node, o["actor"], _enqueue))
+        granted(RefusedWish("W41", "The vault has no primary yet: there is nothing to synchronize with."))
+    replace = data_actions.replaced_by(node)
+    if replace:
+        names = ", ".join(one.hostname for one in replace)
+        confirmed(o, f"{names} would be rebuilt by a full copy: what only it has is exported first, its old data kept.")
+    enqueue = partial(queueing.enqueue, kind=OperationKind.RESYNCHRONIZE.value)
+    operation = granted(wishes.request_resynchronize(node, o["actor"], enqueue, replace=replace, reason=o["reason"]))
     return f"Re-synchronization has been started: operation {operation.pk}."
 
 
 def _clear_hold(o: dict[str, Any]) -> str:
-    _confirmed(o, "If the Master falls silent again, its fallback takes over at once.")
-    wishes.clear_silence_hold(_vault(), o["actor"])
+    confirmed(o, "If the Master falls silent again, its fallback takes over at once.")
+    wishes.clear_silence_hold(only_vault(), o["actor"])
     return "The next failover on silence is no longer held back."
 
 
 def _pause(o: dict[str, Any]) -> str:
     span = None if o["until_resumed"] else timedelta(minutes=o["minutes"])
-    _confirmed(o, "While it is paused, a lost Master is not replaced.")
-    _granted(pausing.pause_failover(_vault(), span, o["actor"], reason=o["reason"]))
+    confirmed(o, "While it is paused, a lost Master is not replaced.")
+    granted(pausing.pause_failover(only_vault(), span, o["actor"], reason=o["reason"]))
     end = f"for {o['minutes']} min" if span is not None else "until it is resumed"
     return f"Automatic failover is paused {end}."
 
 
 def _resume(o: dict[str, Any]) -> str:
-    pausing.resume_failover(_vault(), o["actor"])
+    pausing.resume_failover(only_vault(), o["actor"])
     return "Automatic failover is no longer paused."
 
 
 def _policy(o: dict[str, Any]) -> str:
     writable = o["policy"] == POLICIES[0]
     says = "Without its acker the vault stays writable, solo." if writable else "Without its acker all writes wait."
-    _confirmed(o, says)
-    policy.set_stay_writable(_vault(), writable, o["actor"], reason=o["reason"])
+    confirmed(o, says)
+    policy.set_stay_writable(only_vault(), writable, o["actor"], reason=o["reason"])
     return says
 
 
 def _cancel(o: dict[str, Any]) -> str:
     operation = Operation.objects.filter(pk=o["operation"]).first()
     if operation is None:
-        _granted(RefusedWish("W48", f"There is no operation {o['operation']}: vault_status --json shows its id."))
-    done = _granted(cancelling.request_cancel(operation, o["actor"], reason=o["reason"]))
+        granted(RefusedWish("W48", f"There is no operation {o['operation']}: vault_status --json shows its id."))
+    done = granted(cancelling.request_cancel(operation, o["actor"], reason=o["reason"]))
     return "The operation is cancelled." if done.ended else "The operation is asked to end."
 
 
@@ -170,6 +174,7 @@ ACTIONS: Final[dict[str, _Action]] = {
         _resynchronize,
         ((("node",), {"nargs": "?", "default": "", "help": f"{_NODE}; all fallbacks without"}),),
     ),
+    **data_actions.ACTIONS,
     "clear-hold": ("Do not hold back the next failover on silence.", _clear_hold, ()),
     "pause": (
         "Pause automatic failover; needs --reason.",
@@ -192,58 +197,3 @@ ACTIONS: Final[dict[str, _Action]] = {
         ((("username",), {"help": "the name as it was typed at the login"}),),
     ),
 }
-
-
-def _granted(answer: Any) -> Any:
-    """The answer, unless it is a refusal: that is the command's end."""
-    if isinstance(answer, RefusedWish):
-        flag = f" (here: {_FLAGS[answer.field]})" if answer.field in _FLAGS else ""
-        raise CommandError(f"{answer.rule} · {answer.says}{flag}")
-    return answer
-
-
-def _confirmed(options: dict[str, Any], says: str) -> None:
-    if not options["yes"]:
-        _granted(RefusedWish("W44", f"{says} To confirm, add --yes."))
-
-
-def _actor(username: str) -> Any:
-    if not username:
-        return None
-    user = get_user_model().objects.filter(username=username, is_active=True).first()
-    if user is None:
-        _granted(RefusedWish("W46", f"There is no active user {username}: leave --as out, or name another one."))
-    return user
-
-
-def _vault() -> Vault:
-    vault = wishes.default_vault()
-    if vault is None:
-        raise CommandError("There is no vault: run manage.py migrate.")
-    return vault
-
-
-def _node(hostname: str) -> VaultNode:
-    found = VaultNode.objects.present().filter(hostname__iexact=hostname).select_related("vault").first()
-    if found is None:
-        there = ", ".join(VaultNode.objects.present().order_by("ordinal").values_list("hostname", flat=True))
-        _granted(RefusedWish("W45", f"There is no node {hostname}. There are: {there or 'none yet'}."))
-    assert found is not None
-    return found
-
-
-def _service(name: str) -> AppService:
-    found = AppService.objects.filter(name__iexact=name).first()
-    if found is None:
-        there = ", ".join(AppService.objects.values_list("name", flat=True))
-        _granted(RefusedWish("W47", f"There is no service {name}. There are: {there}."))
-    assert found is not None
-    return found
-
-
-def _enqueue(operation_id: str) -> None:
-    """To the ops queue, as the screens do (nodes/admin/queues.py, which a command may not import)."""
-    try:
-        django_rq.get_queue("ops").enqueue(resynchronize, operation_id, result_ttl=0)
-    except (RedisError, OSError) as error:
-        raise QueueUnavailable(str(error)) from error
