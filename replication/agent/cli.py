@@ -1,4 +1,4 @@
-"""The command line `vault-agent`: arguments in, one of init, serve, status, purge called, one line out when it cannot be done."""
+"""The command line `vault-agent`: arguments in, one of init, serve, status, restore, purge called, one line out when it cannot be done."""
 
 import argparse
 import logging
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from replication.agent import config as settings
+from replication.agent.backup_files import BackupError
 from replication.agent.config import AgentConfig, ConfigError
 from replication.agent.control import PurgeRefused
 from replication.agent.errors import CannotStart
 from replication.agent.init import InitRequest, init
 from replication.agent.purge import purge
+from replication.agent.restore import RestoreRefused, RestoreRequest, restore
 from replication.agent.serve import serve
 from replication.agent.state import StateDamaged
 from replication.agent.status import status
@@ -33,8 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "status":
             print(status(config, as_json=options.json))
             return 0
+        if options.command == "restore":
+            return _restore(config, options)
         return _purge(config, options.yes_i_mean)
-    except (ConfigError, CannotStart, PurgeRefused) as error:
+    except (ConfigError, CannotStart, PurgeRefused, RestoreRefused, BackupError) as error:
         return _refused(str(error))
     except StateDamaged as error:
         return _refused(f"{error}: start the agent, it will hold the node closed and say so in the console")
@@ -80,12 +84,20 @@ def _purge(config: AgentConfig, given: str | None) -> int:
     return 0
 
 
+def _restore(config: AgentConfig, options: argparse.Namespace) -> int:
+    request = RestoreRequest(file=options.file, to=options.to, give_up_newer=options.give_up_newer)
+    given = options.yes_i_mean
+    confirm = (lambda question: given) if given is not None else _ask
+    print(restore(config, request, confirm, lambda line: print(f"… {line}", file=sys.stderr, flush=True)))
+    return 0
+
+
 def _ask(question: str) -> str:
     try:
         return input(question).strip()
     except EOFError:
         raise PurgeRefused(
-            "nobody typed the hostname: nothing was removed (scripts use --yes-i-mean HOSTNAME)"
+            "nobody typed the hostname: nothing was changed (scripts use --yes-i-mean HOSTNAME)"
         ) from None
 
 
@@ -116,7 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="let the kernel shut a lossless primary's port when its agent is dead",
     )
-    new.add_argument("--mariadbd", default="", help="path, when it is not in the usual place")
+    new.add_argument(
+        "--mariadbd", "--server", default="", help="path of the server, when it is not in the usual place or is mysqld"
+    )
     new.add_argument("--install-db", default="", help="path of mariadb-install-db, when it is not in the usual place")
     new.add_argument("--client-database", default="", help="database that the vault's clients use")
     new.add_argument("--client-user", default="", help="their account, made when the node opens as primary")
@@ -128,6 +142,16 @@ def _parser() -> argparse.ArgumentParser:
 
     look = commands.add_parser("status", parents=[home], help="say how the node is")
     look.add_argument("--json", action="store_true", help="the agent's report as JSON")
+
+    back = commands.add_parser("restore", parents=[home], help="make data out of a backup")
+    what = back.add_mutually_exclusive_group(required=True)
+    what.add_argument("--from", dest="file", type=Path, metavar="FILE", help="of a backup; its .json lies beside it")
+    what.add_argument("--latest", action="store_true", help="the newest good backup of this node")
+    back.add_argument("--to", type=Path, metavar="DIR", help="leave the data there, to be read; changes nothing of the node")
+    back.add_argument(
+        "--give-up-newer", action="store_true", help="although the node has data that may be newer: they are kept beside"
+    )
+    back.add_argument("--yes-i-mean", metavar="HOSTNAME", help="confirm without being asked")
 
     remove = commands.add_parser("purge", parents=[home], help="remove data, keys and certificates for good")
     remove.add_argument("--yes-i-mean", metavar="HOSTNAME", help="confirm without being asked")
