@@ -110,7 +110,10 @@ class Incoming:
     def begin(self, pipe: int) -> None:
         """Where to write to; the loop closes it at the end."""
         os.set_blocking(pipe, False)
-        self._pipe.set_result(pipe)
+        try:
+            self._pipe.set_result(pipe)
+        except InvalidStateError:  # the loop has given up waiting for it
+            os.close(pipe)
 
     def ended(self, seconds: float) -> str | None:
         """Why it ended, as a clause, "" for its whole length; None when it has not within the time."""

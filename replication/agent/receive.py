@@ -35,6 +35,8 @@ PIPE_BYTES: Final = 1024 * 1024
 POLL_SECONDS: Final = 0.2
 END_SECONDS: Final = 60
 """For mbstream to end after its last byte."""
+DIES_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
+"""An agent that is killed must not leave a program behind that goes on writing where the next one tidies up."""
 COMPLETED: Final = "completed OK!"
 INFO_FILES: Final = ("xtrabackup_binlog_info", "mariadb_backup_binlog_info")
 """10.11 writes the first one, 11 the second."""
@@ -164,7 +166,7 @@ class Receive:
             raise TaskFailed(f"{against}; nothing was changed")
         task.phase(TaskPhase.TRANSFERRING, total=_number(incoming.headers.get(BYTES)) or args.source_bytes)
         self._places.incoming.mkdir(mode=0o700)
-        arguments = [self._config.mbstream, "-x", "-C", str(self._places.incoming)]
+        arguments = [*DIES_WITH_US, self._config.mbstream, "-x", "-C", str(self._places.incoming)]
         with (
             self._words() as words,
             task.child(arguments, stdin=subprocess.PIPE, stdout=words, stderr=words) as mbstream,
@@ -253,7 +255,7 @@ class Receive:
     def _make_ready(self, task: Task, binlog_state: str) -> None:
         config, places = self._config, self._places
         arguments = [
-            config.mariadb_backup, "--no-defaults", "--prepare", f"--use-memory={config.buffer_pool}",
+            *DIES_WITH_US, config.mariadb_backup, "--no-defaults", "--prepare", f"--use-memory={config.buffer_pool}",
             f"--target-dir={places.incoming}",
         ]  # fmt: skip
         with (

@@ -102,8 +102,10 @@ class Swap:
         state: Callable[[], State],
         database: Callable[[], Positioned],
         exclusive: Callable[[Callable[[], None]], None],
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
-        self.places, self.process, self._exclusive = places, process, exclusive
+        """changed: called when other data lie there than before."""
+        self.places, self.process, self._exclusive, self._changed = places, process, exclusive, changed
         self._state_of, self._database = state, database
         self._kept: KeptData | None = self._read_kept()
 
@@ -290,6 +292,7 @@ class Swap:
         self.places.journal.unlink(missing_ok=True)
         flush(self.places.home)
         self.process.held = ""
+        self._changed()
 
     def _kill(self) -> None:
         """Also one that an earlier agent started."""
