@@ -10,6 +10,7 @@ from typing import Any
 from replication.core import limits
 from replication.core.report import PROTOCOL, DatabaseReport, NodeReport
 from replication.core.roles import IntentKind, OrderKind, ProcessState, SystemRole
+from replication.core.tasks import TaskKind, TaskPhase, TaskReport
 from replication.core.version import VERSION
 from replication.core.view import Intent, NodeView, Topology, VaultView
 
@@ -136,6 +137,11 @@ def node(name: str, **changes: Any) -> NodeView:
     if changes.pop("never", False):
         values.update(link="never", silence=LONG, report=None)
     return NodeView(**{**values, **changes})
+
+
+def task(kind: TaskKind = TaskKind.RECEIVE, phase: TaskPhase = TaskPhase.TRANSFERRING, **changes: Any) -> TaskReport:
+    """Long work of an agent, by the operation "copy"."""
+    return TaskReport(**{"operation": "copy", "kind": kind, "phase": phase, **changes})
 
 
 def primary(**changes: Any) -> NodeView:

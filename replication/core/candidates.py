@@ -33,6 +33,8 @@ def choose_candidate(view: VaultView) -> Candidate | Refusal:
         return Refusal("C20", f"{name} holds every acknowledged write but does not answer")
     if not acker.up:
         return Refusal("C30", f"the database of {acker.hostname} is not running")
+    if acker.replacing:  # a wish alone is no reason: until it is carried out the node holds everything
+        return Refusal("C35", f"the data of {acker.hostname} is being replaced by a full copy")
     if acker.report.tainted:
         return Refusal("C40", f"{acker.hostname} restarted and may lack writes that it had acknowledged")
     if acker.report.quarantine:

@@ -107,6 +107,8 @@ def _node(view: VaultView, node: NodeView) -> dict[str, Any]:
         told["primary"] = True
     elif node.report is not None:
         told["hears_primary"] = hears_primary(node, view)
+    if node.rebuild is not None:
+        told["rebuild_wished"] = _clip(node.rebuild.refused or node.rebuild.operation)
     if node.report is not None:
         told |= _said(node.report)
     for flag in ("removed", "detached", "locked_out", "blocked", "resting"):
@@ -131,6 +133,8 @@ def _said(report: NodeReport) -> dict[str, Any]:
     for text in ("quarantine", "needs_rebuild", "disk_error", "verb"):
         if getattr(report, text):
             said[text] = _clip(getattr(report, text))
+    if report.task is not None and report.task.active:
+        said["task"] = f"{report.task.kind.value}, {report.task.phase.value}"
     if report.database is not None:
         said |= _database(report.database)
     return said

@@ -12,8 +12,10 @@ from typing import Final
 
 from .candidates import Candidate, choose_candidate
 from .diagnosis import Verdict, acker_dead, commits_stuck, diagnose, not_waiting
-from .positions import GtidPosition
+from .errors import PositionsNotComparable
+from .positions import parse
 from .roles import IntentKind, OrderKind, ProcessState, SystemRole
+from .tasks import REPLACES_DATA
 from .view import Intent, NodeView, VaultView
 
 Pick = Callable[[VaultView], str | None]
@@ -35,6 +37,8 @@ class ActionKind(StrEnum):
     FOLLOW = "follow"
     DETACH = "detach"
     FORGET = "forget"
+    REBUILD = "rebuild"
+    UNDO = "undo"
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def _finish(view: VaultView) -> str | None:
         return None  # both live, as far as is known: giving the vault back costs nobody a restart
     if target is None or not target.up or target.report is None or target.blocked:
         return None
-    return None if target.report.tainted or target.report.quarantine else target.id
+    return None if target.report.tainted or target.report.quarantine or target.replacing else target.id
 
 
 def _roll_back(view: VaultView) -> str | None:
@@ -265,7 +269,7 @@ def judged_by_another(node: NodeView, primary: NodeView) -> bool:
 def needs_follow(node: NodeView, primary: NodeView) -> bool:
     """Whether this node should be told (again) to follow the primary; errors that a retry cannot mend are left alone."""
     report, db = node.report, node.database
-    if not node.answers or report is None or node.blocked or report.verb:
+    if not node.answers or report is None or node.blocked or report.verb or node.rebuilding:
         return False
     held = report.quarantine or report.needs_rebuild
     if held and not node.resync_wanted and not judged_by_another(node, primary):
@@ -292,11 +296,20 @@ def _follow(view: VaultView, *, wished_only: bool) -> str | None:
     if primary is None:
         return None
     for n in view.others:
-        wished = n.detached or n.resync_wanted
+        wished = n.detached or n.resync_wanted or (wished_only and replaced(n))
         needs = needs_follow(n, primary) or (not wished_only and behind_a_cut(view, n, primary))
         if n.active and not n.removed and (wished or not wished_only) and needs:
             return n.id
     return None
+
+
+def replaced(node: NodeView) -> bool:
+    """Whether its data was replaced by a full copy, or by the undoing of one, and it has not followed since."""
+    task, report = node.task, node.report
+    if task is None or report is None or not (task.replaced and task.kind in REPLACES_DATA) or task.active:
+        return False
+    never_since = report.primary_order_kind is OrderKind.NONE and not node.detached
+    return node.up and never_since and node.database is not None and not node.database.source_host
 
 
 def behind_a_cut(view: VaultView, node: NodeView, primary: NodeView) -> bool:
@@ -312,19 +325,22 @@ def behind_a_cut(view: VaultView, node: NodeView, primary: NodeView) -> bool:
         or node.id == view.topology.promotable
     ):
         return False
-    if report.quarantine or report.needs_rebuild or not judged_by_another(node, primary):
+    if report.quarantine or report.needs_rebuild or node.rebuilding or not judged_by_another(node, primary):
         return False
     here = (db.source_host, db.source_port) == (primary.ip, primary.database_port)
     return here and db.receiver == "Connecting" and db.receiver_errno in CANNOT_CONNECT
 
 
 def behind(node: NodeView, primary: NodeView) -> int:
-    """How many transactions of the primary this node has not received; an upper bound."""
+    """How many transactions of the primary this node has not received; an upper bound. A server of another engine lacks them all."""
     db, source = node.database, primary.database
     if db is None or source is None:
         return 0
-    received = GtidPosition.parse(db.gtid_io_pos or db.gtid_slave_pos)
-    return received.missing_from(GtidPosition.parse(source.gtid_binlog_pos))
+    target = parse(source.gtid_binlog_pos)
+    try:
+        return parse(db.gtid_io_pos or db.gtid_slave_pos).missing_from(target)
+    except PositionsNotComparable:
+        return parse("").missing_from(target)
 
 
 def may_become_acker(view: VaultView, node: NodeView, primary: NodeView) -> bool:
@@ -332,7 +348,7 @@ def may_become_acker(view: VaultView, node: NodeView, primary: NodeView) -> bool
     db = node.following
     if db is None or node.report is None or not node.active or node.removed or node.detached or node.locked_out:
         return False
-    if node.blocked or node.resting:
+    if node.blocked or node.resting or node.rebuilding:
         return False
     streams_here = (db.source_host, db.source_port) == (primary.ip, primary.database_port)
     steady = db.receiver_up_for >= view.thresholds.acker_steady.total_seconds()
@@ -356,6 +372,19 @@ def _become_acker(view: VaultView) -> str | None:
         default=None,
     )
     return best.id if best is not None else None
+
+
+def _rebuild_wished(view: VaultView, *, undo: bool) -> str | None:
+    """Also of a node that cannot be rebuilt: the wish is refused with a reason then, and never waits in silence.
+
+    A leader that has only begun to look waits until it knows of everybody: a node that was not heard yet is no worse a source.
+    """
+    if any(n.active and not n.removed and not n.answers and not gone_silent(n, view) for n in view.nodes):
+        return None
+    for n in view.nodes:
+        if n.wish is not None and n.wish.undo == undo and not n.blocked:
+            return n.id
+    return None
 
 
 def _intent_open(pick: Pick) -> Pick:
@@ -402,8 +431,22 @@ RULES: Final = (
     PlanRule(
         "P65",
         K.FOLLOW,
-        "a node was made active, or its re-synchronization was asked for: let it follow",
+        "a node was made active or rebuilt, or its re-synchronization was asked for: let it follow",
         _settled(lambda v: _follow(v, wished_only=True)),
+        True,
+    ),
+    PlanRule(
+        "P66",
+        K.REBUILD,
+        "a full copy of a node is wanted: order it",
+        _settled(lambda v: _rebuild_wished(v, undo=False)),
+        True,
+    ),
+    PlanRule(
+        "P67",
+        K.UNDO,
+        "a node is to go back to its data of before a full copy: order it",
+        _settled(lambda v: _rebuild_wished(v, undo=True)),
         True,
     ),
     PlanRule("P70", K.FOLLOW, "a node does not follow the primary", _settled(lambda v: _follow(v, wished_only=False))),
@@ -417,12 +460,15 @@ def plan(view: VaultView) -> Action | None:
         if view.running or rule.always:
             node = rule.pick(view)
             if node is not None:
-                return Action(rule.kind, node, rule.id, rule.says, _operation(view, rule.kind))
+                return Action(rule.kind, node, rule.id, rule.says, _operation(view, rule.kind, node))
     return None
 
 
-def _operation(view: VaultView, kind: ActionKind) -> str:
+def _operation(view: VaultView, kind: ActionKind, node: str) -> str:
     if kind is ActionKind.SWITCHOVER and view.switchover is not None:
         return view.switchover.operation
+    if kind in (ActionKind.REBUILD, ActionKind.UNDO):
+        wish = next((n.wish for n in view.nodes if n.id == node), None)
+        return wish.operation if wish is not None else ""
     intent = view.topology.intent
     return intent.operation if intent is not None else ""

@@ -14,7 +14,7 @@ from .report import NodeReport
 from .roles import Witness
 from .snapshot import NodeRow, Snapshot
 from .steps import Step
-from .view import NodeView, Topology
+from .view import NodeView, RebuildWish, Topology
 
 
 class OperationEnd(StrEnum):
@@ -42,6 +42,11 @@ class Agents(Protocol):
 
     async def command(self, node: NodeView, verb: Verb, command: Command) -> Answer:
         """Raises NodeUnreachable (outcome unknown when it was silent), StaleEpoch or StepFailed."""
+        ...
+
+    async def cancel_task(self, node: NodeView, operation: str) -> bool:
+        """Whether this operation's long work ends there, or has ended; False when there is no way back, or it is not there.
+        Raises NodeUnreachable."""
         ...
 
 
@@ -107,6 +112,12 @@ class Inventory(Protocol):
     async def mark(self, node: str, **fields: Any) -> None:
         """Set fields of the node's row, durably before it returns; needs the leader's lease in the same statement. Raises
         ReplicationError when nothing was set."""
+        ...
+
+    async def answer_rebuild(self, node: str, operation: str, wish: RebuildWish | None) -> bool:
+        """Put `wish` in the place of the wish of this operation on the node's row, durably; None takes it away. False when
+        that wish is no longer there: an operator has withdrawn it. Raises ReplicationError when this process no longer leads.
+        """
         ...
 
     async def forget(self, node: str) -> None:

@@ -34,6 +34,8 @@ class VaultConfig:
 
 
 def _waits(node: NodeView, primary: str) -> bool:
+    if node.wish is not None:
+        return True
     if node.id == primary:
         return False
     if node.removed or not node.active:

@@ -4,6 +4,7 @@ from .candidates import Refusal, choose_candidate
 from .diagnosis import Verdict, connections_full, diagnose, hears_primary, read_only_by_hand
 from .plan import outdated
 from .roles import IntentKind, NodeStatus, ProcessState, VaultState
+from .tasks import TaskKind, TaskPhase, TaskReport
 from .view import Intent, NodeView, VaultView
 
 CATCHING_UP_FROM_SECONDS = 1.0
@@ -21,6 +22,8 @@ def node_status(view: VaultView, node: NodeView) -> tuple[NodeStatus, str]:
         )
     if not node.answers and node.silence >= view.thresholds.silence:
         return NodeStatus.UNREACHABLE, node.link
+    if node.task is not None and node.replacing:
+        return NodeStatus.RESYNCHRONIZING, _progress(node.task)  # how far it is says more than what was wrong before
     if report.quarantine:
         return NodeStatus.DIVERGED, report.quarantine
     if report.process is not ProcessState.UP or report.database is None:
@@ -30,6 +33,23 @@ def node_status(view: VaultView, node: NodeView) -> tuple[NodeStatus, str]:
     if node.id == view.topology.primary:
         return _primary_status(node)
     return _replica_status(view, node)
+
+
+PHASES = {
+    TaskPhase.WAITING: "waiting for the source",
+    TaskPhase.PREPARING: "preparing",
+    TaskPhase.SWAPPING: "putting it in place",
+    TaskPhase.STARTING: "starting",
+}
+
+
+def _progress(task: TaskReport) -> str:
+    """A word, or the percentage while data comes in: whole ones, so that the row is not written with every look."""
+    if task.kind is TaskKind.UNDO:
+        return "back to the data of before"
+    if task.phase is TaskPhase.TRANSFERRING:
+        return f"{min(99, 100 * task.done // task.total)} %" if task.total else "copying"
+    return PHASES.get(task.phase, task.phase.value)
 
 
 def _primary_status(node: NodeView) -> tuple[NodeStatus, str]:

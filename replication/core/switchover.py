@@ -80,6 +80,7 @@ RULES: Final = (
         "R25", "the Master is set read-only by hand: end the maintenance first", lambda p: read_only_by_hand(p.primary)
     ),
     Rule("R30", "the Master is not well: a failover decides then, not a switchover", _sick),
+    Rule("R33", "it is being rebuilt: wait until its full copy has ended", lambda p: p.target.rebuilding),
     Rule("R35", "its agent does not answer, or its database does not run", lambda p: not p.target.up),
     Rule("R40", "its replication has stopped with an error, or does not run", _threads_broken),
     Rule("R45", "it is held back: its row says why", _held),

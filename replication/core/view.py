@@ -8,7 +8,7 @@ from typing import Any
 from . import limits
 from .report import DatabaseReport, NodeReport
 from .roles import IntentKind, ProcessState, SystemRole, VaultState, Witness
-from .tasks import REPLACES_DATA
+from .tasks import REPLACES_DATA, TaskReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,10 @@ class RebuildWish:
     bytes_per_second: int = 0
     """Throttle; 0: as fast as it goes."""
     undo: bool = False
+    chosen: bool = False
+    """A leader has chosen `source`, and may have ordered it: whoever goes on keeps to it."""
+    refused: str = ""
+    """Why it was not carried out, as a sentence. Such a wish is no wish any more: it is there to be read."""
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -102,6 +106,8 @@ class NodeView:
     resync_wanted: bool = False
     """An operator asked for a fresh start of its replication."""
     rebuild: RebuildWish | None = None
+    differs: bool = False
+    """Its last comparison with the primary found rows that differ: it is no source of a copy."""
     report: NodeReport | None = None
     """The last answer, however old."""
     silence: timedelta | None = None
@@ -128,10 +134,24 @@ class NodeView:
         return self.answers and self.report is not None and self.report.process is ProcessState.UP
 
     @property
+    def wish(self) -> RebuildWish | None:
+        """The full copy, or its undoing, that is wanted and was neither ordered nor refused."""
+        return self.rebuild if self.rebuild is not None and not self.rebuild.refused else None
+
+    @property
+    def task(self) -> TaskReport | None:
+        """The long work that its agent is at, or was at last."""
+        return self.report.task if self.report is not None else None
+
+    @property
+    def replacing(self) -> bool:
+        """Its agent is about to put other data in the place of its data; it has said so before it began to wait for it."""
+        return self.task is not None and self.task.active and self.task.kind in REPLACES_DATA
+
+    @property
     def rebuilding(self) -> bool:
-        """A full copy of it is wanted or under way: until that has ended it is no acker, no candidate, and is left alone."""
-        task = self.report.task if self.report is not None else None
-        return self.rebuild is not None or (task is not None and task.active and task.kind in REPLACES_DATA)
+        """A full copy of it is wanted or under way: until that has ended it is no acker, and is left alone."""
+        return self.wish is not None or self.replacing
 
     @property
     def following(self) -> DatabaseReport | None:

@@ -52,6 +52,7 @@ def node_view(node: VaultNode) -> NodeView:
         locked_out=node.locked_out,
         resync_wanted=node.resync_requested_at is not None,
         rebuild=RebuildWish.from_json(node.rebuild_wish),
+        differs=bool(node.drift),
     )
 
 
@@ -196,6 +197,20 @@ class InventoryStore:
             return bool(row.update(**fields, changed_at=timezone.now()))
 
         await self._note(write)
+
+    async def answer_rebuild(self, node: str, operation: str, wish: RebuildWish | None) -> bool:
+        stood = False
+
+        def write() -> bool:
+            nonlocal stood
+            row = VaultNode.objects.filter(Exists(led(self._lease)), pk=node)
+            of_it = row.filter(rebuild_wish__operation=operation)
+            answer = wish.to_json() if wish is not None else None
+            stood = bool(of_it.update(rebuild_wish=answer, changed_at=timezone.now()))
+            return stood or row.exists()
+
+        await self._note(write)
+        return stood
 
     async def forget(self, node: str) -> None:
         def delete() -> bool:

@@ -6,8 +6,9 @@ import pytest
 
 from replication.core.candidates import Candidate, Refusal, choose_candidate
 from replication.core.roles import ProcessState, Witness
-from replication.core.view import VaultView
-from tests.builders import LONG, id_of, node, primary, vault
+from replication.core.tasks import TaskKind, TaskPhase
+from replication.core.view import RebuildWish, VaultView
+from tests.builders import LONG, id_of, node, primary, task, vault
 
 HELD = timedelta(seconds=30)
 SILENT = primary(silent=LONG, witness=Witness.SILENT)
@@ -21,6 +22,10 @@ REFUSALS = [
     pytest.param(vault(primary()), "C20", id="the acker is gone from the inventory"),
     pytest.param(vault(primary(), node("b", never=True)), "C20", id="the acker has never answered this leader"),
     pytest.param(vault(primary(), node("b", says={"process": ProcessState.DEAD})), "C30", id="its database is dead"),
+    pytest.param(vault(primary(), node("b", says={"task": task()})), "C35", id="its data is being replaced"),
+    pytest.param(
+        vault(primary(), node("b", says={"task": task(TaskKind.UNDO)})), "C35", id="its old data is being put back"
+    ),
     pytest.param(vault(primary(), node("b", says={"tainted": True})), "C40", id="it restarted and may lack writes"),
     pytest.param(vault(primary(), node("b", says={"quarantine": "extra 0-2-7"})), "C50", id="it is held back"),
     pytest.param(
@@ -52,6 +57,13 @@ def test_nobody_may(view: VaultView, rule: str) -> None:
     [
         pytest.param(vault(), id="the acker answers"),
         pytest.param(vault(primary(silent=LONG), node("b")), id="whatever the primary does"),
+        pytest.param(
+            vault(primary(), node("b", rebuild=RebuildWish(operation="copy"))), id="a rebuild of it is only wanted"
+        ),
+        pytest.param(vault(primary(), node("b", says={"task": task(TaskKind.SEND)})), id="it is copied from"),
+        pytest.param(
+            vault(primary(), node("b", says={"task": task(phase=TaskPhase.FAILED)})), id="its copy has failed"
+        ),
         pytest.param(
             vault(primary(), node("b"), node("c"), may_ack={"b", "c"}), id="all that might acknowledge answer"
         ),

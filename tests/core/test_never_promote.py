@@ -14,11 +14,11 @@ from replication.core.diagnosis import Verdict, diagnose
 from replication.core.plan import ActionKind, plan
 from replication.core.roles import OrderKind, ProcessState, Witness
 from replication.core.view import NodeView, VaultView
-from tests.builders import LONG, id_of, intent, node, primary, vault
+from tests.builders import LONG, id_of, intent, node, primary, task, vault
 
 SEEN = ("answers", "refused", "silent", "late")
 PROCESSES = (ProcessState.UP, ProcessState.HUNG, ProcessState.DEAD, ProcessState.DOWN)
-TROUBLES = ({}, {"tainted": True}, {"quarantine": "extra transactions"})
+TROUBLES = ({}, {"tainted": True}, {"quarantine": "extra transactions"}, {"task": task()})
 ROWS = (
     {"promotable": "b"},
     {"promotable": "c"},
@@ -74,6 +74,7 @@ def test_never_promote_by_mistake() -> None:
             assert target.report is not None, view
             assert not target.report.tainted, view
             assert not target.report.quarantine, view
+            assert not target.replacing, view
         if action.kind in (ActionKind.REOPEN, ActionKind.BOOTSTRAP):
             assert action.node == row.primary, view
         if row.intent is not None:

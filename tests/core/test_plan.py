@@ -8,8 +8,9 @@ import pytest
 from replication.core import limits
 from replication.core.plan import RULES, ActionKind, needs_follow, plan
 from replication.core.roles import IntentKind, OrderKind, ProcessState, SystemRole, Witness
-from replication.core.view import NodeView, SwitchoverWish, VaultView
-from tests.builders import LONG, id_of, intent, node, primary, report, vault
+from replication.core.tasks import TaskPhase
+from replication.core.view import NodeView, RebuildWish, SwitchoverWish, VaultView
+from tests.builders import LONG, id_of, intent, node, primary, report, task, vault
 
 SOLO, LOSSLESS = OrderKind.SOLO, OrderKind.LOSSLESS
 DEAF = {"db": {"heard_age": LONG.total_seconds()}}
@@ -28,6 +29,8 @@ def switching(*nodes: NodeView, **changes: object) -> VaultView:
 
 ADOPTION = replace(intent("b", "a", "a", "b"), kind=IntentKind.ADOPT, target="", entitled="")
 CLOSED = node("a", says={"primary_order_kind": LOSSLESS, "primary_order_epoch": 5, "db": {"source": ""}})
+COPY, BACK = RebuildWish(operation="copy"), RebuildWish(operation="back", undo=True)
+REPLACED = task(phase=TaskPhase.DONE, replaced=True)
 WISH = SwitchoverWish(operation="wish", node=id_of("b"))
 NO_SPACE = {"disk_error": "No space left on device"}
 
@@ -327,6 +330,71 @@ CASES = [
         None,
         id="an inactive one is left alone",
     ),
+    # Other data for a node.
+    pytest.param(vault(primary(), node("b"), node("c", rebuild=COPY)), "P66", "c", id="a full copy is wanted"),
+    pytest.param(vault(primary(), node("b", rebuild=COPY)), "P66", "b", id="of the acker: it goes solo first"),
+    pytest.param(vault(primary(rebuild=COPY), node("b")), "P66", "a", id="of the primary: it is refused, out loud"),
+    pytest.param(vault(primary(), node("b"), node("c", rebuild=BACK)), "P67", "c", id="the data of before are wanted"),
+    pytest.param(
+        vault(primary(), node("b"), node("c", rebuild=replace(COPY, refused="K40 · no room"))),
+        None,
+        None,
+        id="it was refused: a wish no more",
+    ),
+    pytest.param(
+        vault(primary(), node("b"), node("c", rebuild=COPY, blocked=True)), None, None, id="a try failed a moment ago"
+    ),
+    pytest.param(
+        vault(primary(), node("b"), node("c", rebuild=COPY), node("d", never=True, silence=timedelta())),
+        None,
+        None,
+        id="this leader has not heard everybody yet",
+    ),
+    pytest.param(
+        vault(primary(), node("b"), node("c", rebuild=COPY, silent=LONG)),
+        "P66",
+        "c",
+        id="it is gone: refused, out loud",
+    ),
+    pytest.param(
+        vault(primary(says=DEAD), node("b"), node("c", rebuild=COPY)), "P30", "b", id="a failover comes first"
+    ),
+    pytest.param(
+        vault(primary(says=DEAD), node("b", rebuild=COPY)), "P30", "b", id="a wish alone keeps nobody from taking over"
+    ),
+    pytest.param(
+        vault(primary(), node("b"), node("c", active=False, rebuild=COPY)), "P40", "c", id="made inactive meanwhile"
+    ),
+    pytest.param(
+        vault(primary(), node("b"), node("c", says={"task": task(), "db": {"source": ""}})),
+        None,
+        None,
+        id="its data is being replaced: it is left alone",
+    ),
+    pytest.param(
+        vault(primary(), node("b"), node("c", says={"task": REPLACED, **NEVER_PRIMARY})),
+        "P65",
+        "c",
+        id="it has other data: it follows",
+    ),
+    pytest.param(
+        vault(primary(), node("b"), node("c", says={"task": REPLACED, "quarantine": "extra", **NEVER_PRIMARY})),
+        None,
+        None,
+        id="it has its data of before, which were held back",
+    ),
+    pytest.param(
+        vault(primary(), node("b"), node("c", says={"task": task(phase=TaskPhase.FAILED), "db": {"receiver": "No"}})),
+        "P70",
+        "c",
+        id="its copy failed: it goes on as before",
+    ),
+    pytest.param(
+        vault(primary(solo=True), node("b", says={"task": task()}), solo=True),
+        None,
+        None,
+        id="one whose data is being replaced acknowledges for nobody",
+    ),
     # Becoming lossless.
     pytest.param(vault(solo=True), "P80", "b", id="a fallback keeps up"),
     pytest.param(
@@ -406,6 +474,12 @@ def test_a_stopped_service_does_nothing_by_itself(rule: object) -> None:
         ),
         ("asked to re-synchronize", vault(primary(solo=True), node("b", resync_wanted=True), solo=True, running=False)),
         ("begun", begun(primary(), node("b"), running=False)),
+        ("to be rebuilt", vault(primary(solo=True), node("b", rebuild=COPY), solo=True, running=False)),
+        ("to go back", vault(primary(solo=True), node("b", rebuild=BACK), solo=True, running=False)),
+        (
+            "rebuilt",
+            vault(primary(solo=True), node("b", says={"task": REPLACED, **NEVER_PRIMARY}), solo=True, running=False),
+        ),
     ],
 )
 def test_a_stopped_service_carries_out_wishes(name: str, view: VaultView) -> None:
@@ -425,6 +499,9 @@ def test_an_action_goes_on_with_the_operation_of_its_wish_or_its_intent() -> Non
     back = plan(vault(CLOSED, node("b"), intent=replace(OPEN_INTENT, kind=IntentKind.SWITCHOVER, operation="wish")))
     assert back is not None
     assert (back.kind, back.operation) == (ActionKind.ROLL_BACK, "wish")
+    copy = plan(vault(primary(), node("b"), node("c", rebuild=COPY)))
+    assert copy is not None
+    assert (copy.kind, copy.operation) == (ActionKind.REBUILD, "copy")
     fresh = plan(vault(primary(says=DEAD), node("b")))
     assert fresh is not None
     assert fresh.operation == ""

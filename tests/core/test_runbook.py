@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from replication.core import diagnosis, plan, switchover
+from replication.core import diagnosis, plan, sources, switchover
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs" / "runbook"
-FAMILIES = "DCPFWSR"
+FAMILIES = "DCPFWSRK"
 FULL = ("You see", "It means", "The system", "Check", "Act", "Can be lost", "Undo")
 REFUSAL = ("You see", "It means", "Check", "Act")
 
@@ -38,14 +38,14 @@ def test_every_rule_has_a_heading_and_every_heading_a_rule() -> None:
 
 @pytest.mark.parametrize("id", sorted(sections()))
 def test_a_section_says_what_an_operator_needs(id: str) -> None:
-    labels = REFUSAL if id[0] in "FWR" else FULL
+    labels = REFUSAL if id[0] in "FWRK" else FULL
     positions = [sections()[id].find(f"- **{label}**: ") for label in labels]
     assert -1 not in positions, f"{id} lacks {labels[positions.index(-1)]}"
     assert positions == sorted(positions), "always in the same order"
 
 
 def test_headings_say_what_the_screen_says() -> None:
-    for rule in (*diagnosis.RULES, *plan.RULES, *switchover.RULES):
+    for rule in (*diagnosis.RULES, *plan.RULES, *switchover.RULES, *sources.RULES):
         heading = sections()[rule.id].splitlines()[0]
         assert heading == f"{rule.id} · {rule.says}"
 

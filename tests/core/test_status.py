@@ -7,10 +7,11 @@ import pytest
 
 from replication.core.roles import IntentKind, NodeStatus, OrderKind, ProcessState, VaultState, Witness
 from replication.core.status import current_roles, node_status, vault_reason
+from replication.core.tasks import TaskKind, TaskPhase
 from replication.core.view import NodeView, VaultView
-from tests.builders import LONG, id_of, intent, node, primary, topology, vault
+from tests.builders import LONG, id_of, intent, node, primary, task, topology, vault
 
-S = NodeStatus
+S, P = NodeStatus, TaskPhase
 STATUSES = [
     pytest.param(primary(), S.MASTER, "", id="the open primary"),
     pytest.param(node("a", says={"db": {"source": ""}}), S.MASTER_CLOSED, "", id="the closed primary"),
@@ -29,6 +30,16 @@ STATUSES = [
     pytest.param(node("b", says={"db": {"receiver": "No", "receiver_errno": 1236, "receiver_error": "not in the master's binlog"}}), S.ERROR, "not in the master's binlog", id="its receiver stopped"),
     pytest.param(node("b", says={"needs_rebuild": "binary logs were purged"}), S.ERROR, "binary logs were purged", id="only a copy helps"),
     pytest.param(node("b", says={"db": {"source": ""}}), S.NOT_FOLLOWING, "", id="no source yet"),
+    pytest.param(node("b", says={"task": task(done=371, total=1000)}), S.RESYNCHRONIZING, "37 %", id="data comes in"),
+    pytest.param(node("b", says={"task": task(done=1100, total=1000)}), S.RESYNCHRONIZING, "99 %", id="more than was expected"),
+    pytest.param(node("b", says={"task": task(done=7)}), S.RESYNCHRONIZING, "copying", id="nobody knows how much"),
+    pytest.param(node("b", says={"task": task(phase=P.WAITING)}), S.RESYNCHRONIZING, "waiting for the source", id="nothing came yet"),
+    pytest.param(node("b", says={"task": task(phase=P.PREPARING)}), S.RESYNCHRONIZING, "preparing", id="all came"),
+    pytest.param(node("b", says={"task": task(phase=P.SWAPPING), "process": ProcessState.DOWN}), S.RESYNCHRONIZING, "putting it in place", id="the swap"),
+    pytest.param(node("b", says={"task": task(TaskKind.UNDO)}), S.RESYNCHRONIZING, "back to the data of before", id="the undoing"),
+    pytest.param(node("b", says={"task": task(), "quarantine": "extra"}), S.RESYNCHRONIZING, "copying", id="diverged, and being rebuilt"),
+    pytest.param(node("b", says={"task": task(phase=P.FAILED), "quarantine": "extra"}), S.DIVERGED, "extra", id="diverged, and its copy failed"),
+    pytest.param(node("b", says={"task": task(TaskKind.SEND)}), S.WAITING, "", id="a source is a fallback like any other"),
     pytest.param(node("b", says={"quarantine": "extra transactions 0-1-7"}), S.DIVERGED, "extra transactions 0-1-7", id="diverged"),
     pytest.param(node("b", says={"process": ProcessState.STARTING}), S.DATABASE_DOWN, "starting", id="its database starts"),
     pytest.param(node("b", silent=LONG), S.UNREACHABLE, "silent", id="silent for long"),
@@ -47,8 +58,7 @@ def test_status(n: NodeView, status: NodeStatus, detail: str) -> None:
 
 
 def test_every_status_has_a_case() -> None:
-    # A re-synchronization that copies data comes later; its word is reserved.
-    assert {case.values[1] for case in STATUSES} == set(NodeStatus) - {NodeStatus.RESYNCHRONIZING}
+    assert {case.values[1] for case in STATUSES} == set(NodeStatus)
 
 
 def roles(view: VaultView) -> dict[str, str]:

@@ -7,8 +7,8 @@ import pytest
 from replication.core import limits
 from replication.core.roles import ProcessState, Witness
 from replication.core.switchover import RULES, why_not
-from replication.core.view import VaultView
-from tests.builders import LONG, SECOND, id_of, intent, node, primary, vault
+from replication.core.view import RebuildWish, VaultView
+from tests.builders import LONG, SECOND, id_of, intent, node, primary, task, vault
 
 NO_SPACE = "No space left on device"
 TOO_OLD = limits.SWITCHOVER_MAX_TRANSACTION.total_seconds() + 0.1
@@ -39,6 +39,10 @@ REFUSALS = [
         "R30",
         "b",
         id="its database hangs, and its table was full",
+    ),
+    pytest.param(vault(primary(), node("b", says={"task": task()})), "R33", "b", id="its data is being replaced"),
+    pytest.param(
+        vault(primary(), node("b", rebuild=RebuildWish(operation="copy"))), "R33", "b", id="it is to be rebuilt"
     ),
     pytest.param(vault(primary(), node("b", silent=LONG)), "R35", "b", id="its agent is silent"),
     pytest.param(vault(primary(), node("b", never=True)), "R35", "b", id="it was never heard"),

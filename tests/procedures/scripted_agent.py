@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from replication.core.commands import Answer, Command, Verb, account_name
 from replication.core.errors import ReplicationError, StaleEpoch, StepFailed
 from replication.core.report import NodeReport
 from replication.core.roles import OrderKind, ProcessState
+from replication.core.tasks import REPLACES_DATA, KeptData, TaskKind, TaskPhase, TaskReport
+from replication.procedures.vault.verbs import GIVE_A_ROLE
 from tests.builders import VAULT, id_of, ip_of, report
 
 if TYPE_CHECKING:
@@ -32,7 +35,14 @@ class Agent:
         self.flag = self.revoked = self.drained = False
         self.semisync = False
         self.locked: set[str] = set()
-        self.tainted, self.quarantine, self.disk_error = False, "", ""
+        self.tainted, self.quarantine, self.disk_error, self.needs_rebuild = False, "", "", ""
+        self.task: TaskReport | None = None
+        self.kept: KeptData | None = None
+        self.data_bytes, self.disk_free = 10**9, 10**10
+        self.operation = ""
+        """Of the command that is being obeyed."""
+        self.replaced = 0
+        """How many times it got other data."""
         self.challenges = count(1)
         self.streaming_since: float | None = None
         self.stuck_since: float | None = None
@@ -119,6 +129,11 @@ class Agent:
             tainted=self.tainted,
             quarantine=self.quarantine,
             disk_error=self.disk_error,
+            needs_rebuild=self.needs_rebuild,
+            task=self.task,
+            kept=self.kept,
+            data_bytes=self.data_bytes,
+            disk_free_bytes=self.disk_free,
             challenge=f"{self.name}-{next(self.challenges)}",
         )
 
@@ -127,9 +142,13 @@ class Agent:
     def obey(self, verb: Verb, command: Command) -> Answer:
         if (command.term, command.epoch) < (self.term, self.epoch) or command.epoch < self.epoch:
             raise StaleEpoch(self.name, self.term, self.epoch)
-        self.term, self.epoch = command.term, command.epoch
+        self.term, self.epoch, self.operation = command.term, command.epoch, command.operation
+        if verb in GIVE_A_ROLE and self.replacing:
+            raise StepFailed(self.name, verb.value, "task", "its data is being replaced")
         if self.fails[verb]:
             raise self.fails[verb].pop(0)
+        if not self.vault:
+            self.vault, self.member = command.vault, command.node
         facts = getattr(self, f"_{verb.name.lower()}")(command.args) or {}
         self.scene.settle()
         return Answer(facts=facts)
@@ -177,7 +196,7 @@ class Agent:
         self.process = ProcessState.UP
         self.source = next(a.name for a in self.scene.agents.values() if ip_of(a.name) == args["source_host"])
         self.flag = self.revoked = self.drained = self.tainted = self.semisync = False
-        self.quarantine = ""
+        self.quarantine = self.needs_rebuild = ""
 
     def _acker(self, _: Mapping[str, Any]) -> None:
         if not self.streams:
@@ -218,6 +237,62 @@ class Agent:
             "primary_order_epoch": self.primary_order_epoch,
             "source_host": ip_of(self.source) if self.source else "",
         }
+
+    # --- long work
+
+    @property
+    def replacing(self) -> bool:
+        return self.task is not None and self.task.active and self.task.kind in REPLACES_DATA
+
+    def _begin(self, kind: TaskKind) -> dict[str, Any]:
+        task = self.task
+        if task is None or (task.operation, task.kind) != (self.operation, kind):
+            if task is not None and task.active:
+                raise StepFailed(self.name, kind.value, "task", "this host is busy")
+            task = self.task = TaskReport(operation=self.operation, kind=kind, phase=TaskPhase.WAITING)
+        return {"task": {"operation": task.operation, "kind": task.kind.value, "phase": task.phase.value}}
+
+    def _rebuild(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        if self.order is not OrderKind.NONE:
+            raise StepFailed(self.name, "rebuild", "is-primary", "it is the primary")
+        self.flag = False
+        return self._begin(TaskKind.RECEIVE)
+
+    def _undo(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        if self.order is not OrderKind.NONE:
+            raise StepFailed(self.name, "undo", "is-primary", "it is the primary")
+        self.flag = False
+        return self._begin(TaskKind.UNDO)
+
+    def _send(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        return self._begin(TaskKind.SEND)
+
+    def cancel(self, operation: str) -> bool:
+        task = self.task
+        if task is None or task.operation != operation:
+            return False
+        if task.active:
+            self.end_task(TaskPhase.CANCELLED)
+        return True
+
+    def end_task(self, phase: TaskPhase) -> None:
+        """The long work ends; DONE gives it other data and a clean memory, as docs/design/rebuild.md says."""
+        assert self.task is not None
+        done = phase is TaskPhase.DONE and self.task.kind in REPLACES_DATA
+        self.task = replace(self.task, phase=phase, replaced=done)
+        if done:
+            self.replaced += 1
+            self.source, self.process, self.tainted, self.quarantine, self.needs_rebuild = (
+                "",
+                ProcessState.UP,
+                False,
+                "",
+                "",
+            )
+            self.order = self.primary_order = OrderKind.NONE
+            self.primary_order_epoch, self.flag, self.revoked = 0, False, False
+            self.kept = KeptData(operation=self.task.operation, since="2026-01-01T00:00:00+00:00", bytes=10**9)
+        self.scene.settle()
 
     def _fence(self, _: Mapping[str, Any]) -> None:
         self.order, self.process, self.source, self.semisync = OrderKind.NONE, ProcessState.DOWN, "", False

@@ -20,7 +20,7 @@ from replication.core.report import NodeReport
 from replication.core.roles import OrderKind, ProcessState, Witness
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig
 from replication.core.steps import Step
-from replication.core.view import NodeView, SwitchoverWish, Topology, VaultView
+from replication.core.view import NodeView, RebuildWish, SwitchoverWish, Topology, VaultView
 from replication.procedures.controller.procedure import Procedure, World
 from replication.procedures.controller.watch import carry_out
 from tests.builders import VAULT, id_of, node
@@ -67,6 +67,8 @@ class Scene:
         self.nodes = {id_of(n): replace(node(n), report=None, link="never", joined=False, silence=None) for n in names}
         self.sent: list[Sent] = []
         self.events: list[tuple[str, str]] = []
+        self.cancels: list[tuple[str, str]] = []
+        """Node and operation of the long work that was to end."""
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.published: dict[str, NodeRow] = {}
         self.reason = ""
@@ -145,6 +147,10 @@ class Scene:
     def ask_for(self, name: str, operation: str = "the wish") -> None:
         """Make Master, pressed by an operator."""
         self.switchover = SwitchoverWish(operation=operation, node=id_of(name))
+
+    def rebuild(self, name: str, operation: str = "copy", **how: Any) -> None:
+        """Rebuild, pressed by an operator; `undo=True` for its undoing."""
+        self.wish(name, rebuild=RebuildWish(operation=operation, **how))
 
     def wish(self, name: str, **changes: Any) -> None:
         """What an operator enters."""
@@ -280,6 +286,15 @@ class Controller:
             raise NodeUnreachable(agent.name, "silent", "the answer was lost")
         return answer
 
+    async def cancel_task(self, node: NodeView, operation: str) -> bool:
+        self._port("before")
+        agent = self.scene.agents[node.id]
+        await self._reach(agent, timedelta(seconds=10))
+        self.scene.cancels.append((agent.name, operation))
+        ends = agent.cancel(operation)
+        self._port("after")
+        return ends
+
     @staticmethod
     async def _reach(agent: Agent, patience: timedelta) -> None:
         if not agent.reachable:
@@ -338,6 +353,18 @@ class Controller:
             fields["resync_wanted"] = fields.pop("resync_requested_at") is not None
         self.scene.nodes[node] = replace(self.scene.nodes[node], **fields)
         self._port("after")
+
+    async def answer_rebuild(self, node: str, operation: str, wish: RebuildWish | None) -> bool:
+        self._port("before")
+        await asyncio.sleep(0)
+        if not self.held or not self.scene.writable:
+            raise ReplicationError("the note was not taken")
+        now = self.scene.nodes[node].rebuild
+        stands = now is not None and now.operation == operation
+        if stands:
+            self.scene.nodes[node] = replace(self.scene.nodes[node], rebuild=wish)
+        self._port("after")
+        return stands
 
     async def forget(self, node: str) -> None:
         self._port("before")
@@ -402,7 +429,9 @@ class Controller:
         action = plan(self.scene.view())
         if action is not None:
             try:
-                await carry_out(self.procedure(rule=action.rule), action)
+                procedure = self.procedure(rule=action.rule)
+                procedure.operation = action.operation or procedure.operation
+                await carry_out(procedure, action)
             except ReplicationError as error:
                 self.scene.events.append((action.rule, str(error)))
         return action

@@ -10,6 +10,7 @@ from replication.core.view import NodeView
 
 from .opening import go_solo
 from .procedure import Procedure
+from .rebuilding import call_off
 
 
 async def follow(p: Procedure, id: str) -> None:
@@ -123,7 +124,9 @@ async def _others_off(p: Procedure, acker: str) -> None:
             await _lock_out(p, node.id)
             continue
         try:
-            if node.detached:
+            if node.replacing:  # its flag went off before it began to wait, and comes on no more until that has ended
+                await p.order(node.id, Verb.PROMISE)
+            elif node.detached:
                 await p.order(node.id, Verb.DETACH)
             else:
                 await _follow(p, node.id)
@@ -164,6 +167,7 @@ async def _leave(p: Procedure, node: NodeView) -> bool:
         return True
     try:
         if not gone_silent(node, p.view):
+            await call_off(p, node, "it was made inactive or deleted")
             args = {"leave": node.removed}
             await p.order(node.id, Verb.DETACH, deadline=limits.DRAIN_DEADLINE, args=args)
             return True

@@ -80,7 +80,7 @@ class Heartbeat:
             wanted = snapshot.running or snapshot.run_wanted or config.work_is_waiting
             if watch is not None and not wanted:
                 quiet = self.world.clock.monotonic() - watch.quiet_since > LINGER.total_seconds()
-                if watch.acting is None and quiet and not watch.left_waiting:
+                if watch.acting is None and quiet and not (watch.left_waiting or watch.replacing):
                     await watch.publish()
                     await self.watches.pop(id).close()
                     self._looked.add(id)

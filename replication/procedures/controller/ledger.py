@@ -29,6 +29,8 @@ STEPS_EVERY: Final = timedelta(milliseconds=250)
 then, and shares the metadata database with nobody."""
 FIRST_WRITE_WITHIN: Final = timedelta(minutes=10)
 """A new primary that has written nothing for this long: nobody waits for its first write any more."""
+ANOTHERS: Final = frozenset({ActionKind.REBUILD, ActionKind.UNDO})
+"""They are a part of an operation that a job tells of and ends: the leader says in an event what it has ordered, or why not."""
 HANDS_OVER: Final = frozenset({ActionKind.FAILOVER, ActionKind.FINISH, ActionKind.SWITCHOVER})
 
 
@@ -45,6 +47,11 @@ class Entry:
     writing: bool = False
     ended: bool = False
     """Its row has its terminal state; the intent that it belongs to is still open, and whoever resolves it writes no more."""
+
+    @property
+    def of_another(self) -> bool:
+        """Its row is written by somebody else."""
+        return self.action.kind in ANOTHERS
 
     def recorded(self, row: Topology) -> bool:
         """Its target is the recorded primary: what is left is an ordinary reopen."""
@@ -83,6 +90,8 @@ class Ledger:
             return entry.operation
         entry = self._open[key] = Entry(action.operation or self._new_id(), action, now, now)
         entry.track = Track(self._clock.monotonic, partial(self._changed, entry))
+        if entry.of_another:
+            return entry.operation
         kind = SHOWN_AS.get(action.kind, action.kind).value
         self._write(
             self._operations.begin(entry.operation, vault=self._vault, kind=kind, node=action.node, says=action.says)
@@ -111,6 +120,8 @@ class Ledger:
             return
         says = str(error) or type(error).__name__
         entry.trouble = entry.trouble or says
+        if entry.of_another:
+            return
         if isinstance(error, Refused):
             self._end(self._open.pop(key), OperationEnd.FAILED, says, **result)
         elif row.intent is not None or entry.recorded(row):
@@ -171,7 +182,7 @@ class Ledger:
 
     def _changed(self, entry: Entry) -> None:
         entry.unwritten = True
-        if not entry.writing and not entry.ended:
+        if not entry.writing and not entry.ended and not entry.of_another:
             entry.writing = True
             self._write(self._keep_steps(entry))
 
@@ -204,6 +215,8 @@ class Ledger:
             entry.ended = True
             if end is not OperationEnd.SUCCEEDED:
                 entry.track.stopped()
+            if entry.of_another:
+                return
             self._write(self._ended(entry, end, says, result))
 
     async def _ended(self, entry: Entry, end: OperationEnd, says: str, result: dict[str, Any]) -> None:

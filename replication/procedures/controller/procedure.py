@@ -16,7 +16,7 @@ from replication.core.evidence import evidence_of
 from replication.core.ports import Agents, Clock, Inventory, Journal, Operations, Topologies
 from replication.core.report import NodeReport
 from replication.core.steps import Track
-from replication.core.view import NodeView, Topology, VaultView
+from replication.core.view import NodeView, RebuildWish, Topology, VaultView
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,13 @@ class Procedure:
         await self.world.inventory.mark(id, **notes)
         if "resync_requested_at" in notes:
             notes["resync_wanted"] = notes.pop("resync_requested_at") is not None
-        if "rebuild_wish" in notes:
-            notes["rebuild"] = notes.pop("rebuild_wish")
         self._see(id, **notes)
+
+    async def answer_rebuild(self, id: str, operation: str, wish: RebuildWish | None) -> bool:
+        """Put this in the place of the wish of that operation. False when an operator has withdrawn it meanwhile."""
+        stood = await self.world.inventory.answer_rebuild(id, operation, wish)
+        self._see(id, rebuild=wish if stood else None)
+        return stood
 
     async def forget(self, id: str) -> None:
         """Delete the row of a node that has left."""

@@ -11,7 +11,7 @@ from replication.core import limits
 from replication.core.diagnosis import BY_SILENCE, acker_dead, acker_missing, diagnose, in_doubt
 from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
 from replication.core.foresight import Foresight, foresee
-from replication.core.plan import Action, ActionKind, plan
+from replication.core.plan import Action, ActionKind, plan, replaced
 from replication.core.ports import Leadership, Witnesses
 from replication.core.roles import OrderKind
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig, view_of
@@ -19,7 +19,7 @@ from replication.core.status import current_roles, node_status, vault_reason
 from replication.core.switchover import why_not
 from replication.core.view import NodeView, VaultView
 
-from . import adoption, failover, following, opening, switchover
+from . import adoption, failover, following, opening, rebuilding, switchover
 from .ledger import Ledger
 from .procedure import Procedure, World
 from .sight import Sight, keep_watching
@@ -60,6 +60,10 @@ async def carry_out(procedure: Procedure, action: Action) -> None:
             await following.detach(procedure, action.node)
         case ActionKind.FORGET:
             await following.forget(procedure, action.node)
+        case ActionKind.REBUILD:
+            await rebuilding.rebuild(procedure, action.node)
+        case ActionKind.UNDO:
+            await rebuilding.undo(procedure, action.node)
 
 
 class VaultWatch:
@@ -309,6 +313,13 @@ class VaultWatch:
             return True  # it has not answered this leader yet
         return p.report.order_kind is not OrderKind.SOLO and not self.config.topology.promotable
 
+    @property
+    def replacing(self) -> bool:
+        """The data of a node is being replaced, or was and it does not follow yet: also a stopped service sees that to its end."""
+        row = self.config.topology
+        others = (n for n in self.view().nodes if n.id != row.primary and n.active and not n.removed)
+        return bool(row.primary) and any(n.replacing or replaced(n) for n in others)
+
     def check(self) -> None:
         """Raise what ended the clock or a poll: a watch that no longer looks must not go unnoticed."""
         for task in (self._ticker, *self._polls.values()):
@@ -346,12 +357,16 @@ def _with_notes(node: NodeView, notes: NodeView) -> NodeView:
         detached=notes.detached,
         locked_out=notes.locked_out,
         resync_wanted=notes.resync_wanted,
+        rebuild=notes.rebuild,
     )
 
 
 def _new_wish(before: NodeView, now: NodeView) -> bool:
     """Whether an operator asked for something: it is not held back by the failures of what went before."""
     asked = now.resync_wanted and not before.resync_wanted
+    asked = asked or (
+        now.wish is not None and (before.rebuild is None or before.rebuild.operation != now.wish.operation)
+    )
     return asked or (now.active, now.removed) != (before.active, before.removed)
 
 
@@ -368,6 +383,8 @@ def _row(view: VaultView, node: NodeView, role: str) -> NodeRow:
             report.epoch,
             report.agent_version,
             report.fences,
+            report.task and (report.task.operation, report.task.phase),
+            report.kept,
         )
     refusal = why_not(view, node.id)
     return NodeRow(

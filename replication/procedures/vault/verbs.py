@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import PositionsNotComparable, StepFailed
+from replication.core.tasks import REPLACES_DATA
 from replication.core.vault_ports import DatabaseError, Ports, ProcessError, StateError
 
 from . import primary, rebuild, replica
@@ -31,12 +32,18 @@ VERBS: Final[Mapping[Verb, Callable[[Work], Mapping[str, Any]]]] = {
 }
 
 
+GIVE_A_ROLE: Final = frozenset({Verb.OPEN, Verb.FOLLOW, Verb.ACKER, Verb.DETACH})
+"""Refused while the data of the node is being replaced: an order that its sender gave without knowing of that must not find a
+node that acknowledges, or that forgets whose member it is, and then has other data."""
+
+
 def perform(ports: Ports, hostname: str, verb: Verb, command: Command) -> Answer:
     """Promise, then act. Raises StaleEpoch, StepFailed, or ValueError for arguments that make no sense."""
     work = Work(ports, verb, command, hostname)
     try:
         if verb is not Verb.FENCE:  # which kills also when its promise cannot be written
             work.promise()
+        _check_data_stays(work)
         facts = VERBS[verb](work)
     except DatabaseError as error:
         raise StepFailed(hostname, verb.value, "database", str(error)) from error
@@ -49,3 +56,9 @@ def perform(ports: Ports, hostname: str, verb: Verb, command: Command) -> Answer
     except KeyError as error:
         raise ValueError(f"argument {error} is missing") from error
     return Answer(facts=facts, steps=work.steps)
+
+
+def _check_data_stays(work: Work) -> None:
+    task = work.ports.tasks.report()
+    if work.verb in GIVE_A_ROLE and task is not None and task.active and task.kind in REPLACES_DATA:
+        raise work.refusal("task", f"its data is being replaced ({task.phase.value}): wait until that has ended")
