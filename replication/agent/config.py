@@ -24,6 +24,9 @@ _RESERVED_DATABASES: Final = frozenset({"mysql", "sys", "information_schema", "p
 _RESERVED_USERS: Final = frozenset({"root", "mysql"})
 
 
+Engine = Literal["mariadb", "mysql"]
+
+
 class ConfigError(Exception):
     """The agent's configuration cannot be used; the text is one sentence for the operator."""
 
@@ -73,7 +76,10 @@ class AgentConfig:
     user may and it works."""
     kernel_lease: bool = False
     """Whether the kernel shuts a lossless primary's port when the agent does not renew it: also when only the agent died."""
+    engine: Engine = "mariadb"
+    """Found by init from what the program says of itself."""
     mariadbd: str = "/usr/sbin/mariadbd"
+    """The server's program, also where that is mysqld."""
     install_db: str = "/usr/bin/mariadb-install-db"
     mariadb_backup: str = "/usr/bin/mariadb-backup"
     mbstream: str = "/usr/bin/mbstream"
@@ -103,6 +109,8 @@ class AgentConfig:
             raise ConfigError(
                 f"backup directory {self.backup_dir!r} must be an absolute path outside the agent's own data: another disk is best"
             )
+        if self.engine not in ("mariadb", "mysql"):
+            raise ConfigError(f'engine {self.engine!r} must be "mariadb" or "mysql"')
         if self.cut not in ("auto", "none"):
             raise ConfigError(f'cut {self.cut!r} must be "auto" or "none"')
         if self.kernel_lease and self.cut == "none":

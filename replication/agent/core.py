@@ -28,6 +28,7 @@ from replication.agent.compare import Comparer, Wish
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession
 from replication.agent.disk import DiskProbe
+from replication.agent.engines import WHAT_IS_MISSING, local_database, refusing, server_process
 from replication.agent.errors import CannotStart
 from replication.agent.export import Exports
 from replication.agent.fence import FenceLane
@@ -38,7 +39,6 @@ from replication.agent.observer import Observer
 from replication.agent.peers import peers_of
 from replication.agent.places import Places, remove
 from replication.agent.probe import Probes
-from replication.agent.process import Mariadbd
 from replication.agent.receive import Receive
 from replication.agent.send import Send
 from replication.agent.sizes import Sizes
@@ -56,8 +56,7 @@ from replication.core.roles import OrderKind, ProcessState
 from replication.core.tasks import REPLACES_DATA, TaskKind, TaskOrder, TaskReport
 from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, StateError, TaskRefused
 from replication.core.version import VERSION
-from replication.dialects.mariadb import MariaDb, PkiFiles
-from replication.dialects.mariadb_accounts import Client
+from replication.dialects.base import LocalDatabase
 from replication.procedures.vault.lease import GrantRequest, grant_refusal
 from replication.procedures.vault.revival import Revival, remembered
 from replication.procedures.vault.verbs import perform
@@ -99,7 +98,7 @@ class VaultAgent:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
         self.state = StateFile(config.state_file, AgentState())
-        self.process = Mariadbd(config, self.state, self._bump)
+        self.process = server_process(config, self.state, self._bump)
         self.firewall = NftCut(config.agent_id, config.database_port, wanted=config.cut == "auto")
         self.admin = AdminDoor(config)
         self.admin_probe = AdminProbe(self.admin, self._bump)
@@ -122,6 +121,9 @@ class VaultAgent:
 
         sends = Send(config, lambda: self.state, lambda: self.process.phase, server, lambda: self.observer.report())
         self.tasks.register(TaskKind.SEND, sends.recipe)
+        if config.engine != "mariadb":
+            for kind in WHAT_IS_MISSING:
+                self.tasks.register(kind, refusing(kind, config.engine))
         self.observer = Observer(
             config, self.process.answered, self._bump, server, self.admin, self.admin_probe.look_again
         )
@@ -283,11 +285,8 @@ class VaultAgent:
 
     # --- verbs ----------------------------------------------------------------------------------------------------
 
-    def _database(self) -> MariaDb:
-        pki, client = self.config.pki_dir, self.config.client
-        files = PkiFiles(ca=str(pki / "ca.pem"), cert=str(pki / "cert.pem"), key=str(pki / "key.pem"))
-        account = Client(database=client.database, user=client.user, password=client.password) if client else None
-        return MariaDb(self._session, files, account)
+    def _database(self) -> LocalDatabase:
+        return local_database(self.config, self._session)
 
     def _ports(self) -> Ports:
         return Ports(

@@ -9,6 +9,7 @@ from pathlib import Path
 from replication import certificates
 from replication.agent.backup_files import BackupError, check_directory
 from replication.agent.config import AgentConfig, ClientAccount, ConfigError
+from replication.agent.engines import engine_of
 from replication.agent.firewall import why_no_nftables
 
 PKI_FILES = ("ca.pem", "cert.pem", "key.pem")
@@ -28,7 +29,7 @@ class InitRequest:
     cut: str
     kernel_lease: bool = False
     mariadbd: str
-    """A path; "" looks for the program in the usual places."""
+    """Path of the server's program, which may be mysqld; "" looks for mariadbd in the usual places."""
     install_db: str
     client_database: str = ""
     client_user: str = ""
@@ -41,6 +42,8 @@ def init(request: InitRequest) -> AgentConfig:
     home = Path(os.path.abspath(request.home))
     if request.cut not in ("auto", "none"):
         raise ConfigError(f'cut {request.cut!r} must be "auto" or "none"')
+    server = _program(request.mariadbd, "mariadbd")
+    engine = engine_of(server)
     config = AgentConfig(
         home=home,
         agent_id=secrets.token_hex(16),
@@ -52,8 +55,9 @@ def init(request: InitRequest) -> AgentConfig:
         buffer_pool=request.buffer_pool,
         cut="none" if request.cut == "none" else "auto",
         kernel_lease=request.kernel_lease,
-        mariadbd=_program(request.mariadbd, "mariadbd"),
-        install_db=_program(request.install_db, "mariadb-install-db"),
+        engine=engine,
+        mariadbd=server,
+        install_db=_program(request.install_db, "mariadb-install-db") if engine == "mariadb" else "",
         backup_dir=os.path.abspath(request.backup_dir) if request.backup_dir is not None else "",
     )
     if config.kernel_lease and (why_not := why_no_nftables()):

@@ -18,13 +18,13 @@ from replication.agent import peers
 from replication.agent.admin import AdminDoor
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession
+from replication.agent.engines import local_database
 from replication.agent.firewall import Gate
 from replication.agent.lease_file import LeaseFile
 from replication.agent.process import Mariadbd
 from replication.core import limits
 from replication.core.roles import OrderKind, ProcessState
 from replication.core.vault_ports import AgentState, DatabaseError, ProcessError, State
-from replication.dialects.mariadb import MariaDb, PkiFiles
 from replication.procedures.vault.lease import Challenges, Closed, GrantRequest, Lease, Step, next_step
 from replication.procedures.vault.lease_keeper import LeaseKeeper
 
@@ -63,10 +63,8 @@ class PrimaryLease(threading.Thread):
         self._context: ssl.SSLContext = peers.client_context(config.pki_dir)
         spare = AdminDoor(config).connect
         self._session = LocalSession(config.socket, read_seconds=1, server=lambda: process.handle, spare=spare)
-        pki = config.pki_dir
-        files = PkiFiles(ca=str(pki / "ca.pem"), cert=str(pki / "cert.pem"), key=str(pki / "key.pem"))
-        self._files = files
-        self._database = MariaDb(self._session, files)
+        self._config = config
+        self._database = local_database(config, self._session)
         self.gate = Gate(
             config.agent_id,
             config.ip,
@@ -216,7 +214,7 @@ class PrimaryLease(threading.Thread):
             return False
         session = LocalSession(self._session.path, read_seconds=self._session.read_seconds, spare=self._session.spare)
         try:
-            database = MariaDb(session, self._files)
+            database = local_database(self._config, session)
             if state.order_kind is OrderKind.LOSSLESS:
                 database.set_waiting(True)  # before it opens: not one commit may be acknowledged alone
             database.set_read_only(False)

@@ -1,9 +1,10 @@
-"""The option file of the local mariadbd. Written before every start; nothing else configures it."""
+"""The option file of the local server. Written before every start; nothing else configures it."""
 
 import os
 from pathlib import Path
 from typing import Final
 
+from replication.agent import mysqld_cnf
 from replication.agent.admin import is_free
 from replication.agent.config import AgentConfig
 from replication.agent.database import local_user
@@ -25,6 +26,9 @@ def render(config: AgentConfig, server_id: int, *, admin_port: bool) -> str:
         "ssl_cert": config.pki_dir / "cert.pem",
         "ssl_key": config.pki_dir / "key.pem",
     }
+    if config.engine == "mysql":
+        quoted = {name: _quoted(path) for name, path in paths.items()}
+        return mysqld_cnf.render(config, server_id, quoted, admin_port=admin_port)
     lines = [
         "# Written by the vault agent before every start of mariadbd; changes made here are lost.",
         "[mariadbd]",

@@ -15,11 +15,12 @@ from typing import Final
 from replication.agent.admin import AdminDoor
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession
+from replication.agent.engines import local_database
 from replication.agent.salvage import binary_logs
 from replication.core import limits
 from replication.core.report import DatabaseReport
 from replication.core.vault_ports import DatabaseError
-from replication.dialects.mariadb import MariaDb, Observation, PkiFiles
+from replication.dialects.base import Observation
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +61,9 @@ class Observer(threading.Thread):
         came_up: Callable[[], None],
     ) -> None:
         super().__init__(name="observer", daemon=True)
-        pki = config.pki_dir
-        files = PkiFiles(ca=str(pki / "ca.pem"), cert=str(pki / "cert.pem"), key=str(pki / "key.pem"))
         self._session = LocalSession(config.socket, read_seconds=READ_SECONDS, server=server, spare=admin.connect)
         self._admin, self._came_up, self._admin_ready = admin, came_up, False
-        self._database = MariaDb(self._session, files)
+        self._database = local_database(config, self._session)
         self._data_dir = config.data_dir
         self._answered, self._changed, self._server = answered, changed, server
         self._ending = False

@@ -57,12 +57,14 @@ class ProcessHandle:
 def find_mariadbd(my_cnf: Path) -> int | None:
     """The pid of the mariadbd that was started with this option file, whoever started it; None when there is none."""
     wanted = os.fsencode(f"--defaults-file={my_cnf}")
+    servers = (b"mariadbd", b"mysqld")
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
             arguments = Path(f"/proc/{entry.name}/cmdline").read_bytes().split(b"\0")
-            if len(arguments) > 1 and arguments[1] == wanted:
+            # Not always the second: a program may be started by a loader of its own. Tools take the same option.
+            if wanted in arguments and os.path.basename(arguments[arguments.index(wanted) - 1]) in servers:
                 return int(entry.name)
     return None
 
@@ -74,6 +76,6 @@ def still_dying(pid_file: Path) -> "ProcessHandle | None":
     except (OSError, ValueError):
         return None
     with contextlib.suppress(OSError):
-        if handle.dying() and Path(f"/proc/{handle.pid}/comm").read_text().strip() == "mariadbd":
+        if handle.dying() and Path(f"/proc/{handle.pid}/comm").read_text().strip() in ("mariadbd", "mysqld"):
             return handle
     return None

@@ -237,7 +237,7 @@ class Mariadbd:
         self._child = child
         self.expected_death = False
         self._hold(ProcessHandle(child.pid))
-        log.info("mariadbd started as %s, process %s", role.value, child.pid)
+        log.info("%s started as %s, process %s", Path(config.mariadbd).name, role.value, child.pid)
 
     def _arguments(self, role: BootRole) -> list[str]:
         return [self.config.mariadbd, f"--defaults-file={self.config.my_cnf}", f"--init-rpl-role={role.value}"]

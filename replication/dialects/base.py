@@ -66,6 +66,11 @@ class LocalDatabase(Database, Protocol):
         """Seconds for which the oldest transaction of a client has been open; 0 when there is none."""
         ...
 
+    def take_position(self, position: str, binlog_state: str) -> None:
+        """After a copy, which has tables and no binary log: begin that anew as if it held everything up to the position, and
+        count that as applied. Only without a source. May be repeated."""
+        ...
+
     def repair(self) -> tuple[str, ...]:
         """Set right what can be without a restart; a sentence for each, with the value that was found.
 

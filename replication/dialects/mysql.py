@@ -169,6 +169,11 @@ class MySql(Closing, Looking, Epochs, Accounts, Settings):
         rows = self.session.rows("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s) AS missed", position, seconds)
         return bool(rows[0]["missed"] == 0)
 
+    def take_position(self, position: str, binlog_state: str) -> None:
+        with self._writable():
+            self.session.run("RESET BINARY LOGS AND GTIDS")
+            self.session.run("SET GLOBAL gtid_purged = %s", position)
+
     # --- epochs ----------------------------------------------------------------------------------------------------
 
     def _number_from(self, sequence: int) -> None:
