@@ -172,7 +172,7 @@ def _refuse_by_itself(
         raise RestoreRefused(
             f"{places.kept} holds data of before a full copy, and is wanted for those of now: move it away"
         )
-    if kept is None or not kept.vault or not places.data.exists() or request.give_up_newer:
+    if interrupted or kept is None or not kept.vault or not places.data.exists() or request.give_up_newer:
         return
     role = "it was the Master" if kept.primary_order_kind is not OrderKind.NONE else "it was a fallback"
     raise RestoreRefused(

@@ -195,6 +195,7 @@ def test_the_vault_begins_again_from_it_when_all_else_is_gone(told: Told, make: 
     with pytest.raises(StepFailed) as failed:
         follow(again, host)
     assert failed.value.reason == "rebuild", failed.value
+    again.destroy()
 
 
 @pytest.mark.parametrize("swapped", [True, False], ids=["before its last step", "between the two renames"])
