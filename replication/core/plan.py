@@ -358,8 +358,8 @@ def may_become_acker(view: VaultView, node: NodeView, primary: NodeView) -> bool
 
 
 def _become_acker(view: VaultView) -> str | None:
-    """The next acker: who has received most; then the configured Primary, so that it can be given its role back; then
-    the one that was added first."""
+    """The next acker: one that does not differ from the primary, if there is one; who has received most; then the configured
+    Primary, so that it can be given its role back; then the one that was added first."""
     primary = _open_primary(view)
     if primary is None or view.topology.promotable or primary.report is None or primary.database is None:
         return None
@@ -368,7 +368,7 @@ def _become_acker(view: VaultView) -> str | None:
     able = [n for n in view.others if may_become_acker(view, n, primary)]
     best = min(
         able,
-        key=lambda n: (behind(n, primary), n.system_role is not SystemRole.PRIMARY, n.ordinal, n.id),
+        key=lambda n: (n.differs, behind(n, primary), n.system_role is not SystemRole.PRIMARY, n.ordinal, n.id),
         default=None,
     )
     return best.id if best is not None else None

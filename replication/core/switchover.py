@@ -84,6 +84,11 @@ RULES: Final = (
     Rule("R35", "its agent does not answer, or its database does not run", lambda p: not p.target.up),
     Rule("R40", "its replication has stopped with an error, or does not run", _threads_broken),
     Rule("R45", "it is held back: its row says why", _held),
+    Rule(
+        "R47",
+        "its data differs from the Master's: rebuild it first, its row names the tables",
+        lambda p: p.target.differs,
+    ),
     Rule("R50", "it is too far behind the Master: wait until it has caught up", _lags),
     Rule("R55", "it is not the fallback that holds every write, and cannot become it yet", _not_acker),
     Rule("R60", "writes are waiting for a fallback at this moment: wait until they go on", _stuck),

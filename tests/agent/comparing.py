@@ -39,8 +39,6 @@ def compare(primary: VaultHost, node: VaultHost, *, progress: Any = _nothing, du
         assert directory is not None
         async with AgentClient(directory) as agents:
             operation = f"compare-{next(_numbers)}"
-            return await Comparing(
-                RealClock(), agents, view(primary), view(node), operation, progress, duty=duty
-            ).run()
+            return await Comparing(RealClock(), agents, view(primary), view(node), operation, progress, duty=duty).run()
 
     return asyncio.run(run())

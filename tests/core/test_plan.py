@@ -523,6 +523,8 @@ SOLO_PRIMARY = primary(solo=True)
             (node("b", says={"disk_error": "x"}), node("c", says=LATE)), "c", id="not one with a failing disk"
         ),
         pytest.param((node("b", locked_out=True), node("c", says=LATE)), "c", id="not one that is locked out"),
+        pytest.param((node("b", differs=True), node("c", says=LATE)), "c", id="not one whose data differs"),
+        pytest.param((node("b", differs=True),), "b", id="unless there is no other"),
     ],
 )
 def test_the_next_acker(nodes: tuple[NodeView, ...], name: str) -> None:

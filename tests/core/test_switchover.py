@@ -60,6 +60,7 @@ REFUSALS = [
     pytest.param(vault(primary(), node("b", says={"needs_rebuild": "purged"})), "R45", "b", id="only a copy helps"),
     pytest.param(vault(primary(), node("b", says={"disk_error": NO_SPACE})), "R45", "b", id="its disk is full"),
     pytest.param(vault(primary(), node("b", says={"db": {"drift": ("sync_binlog is 0",)}})), "R45", "b", id="drift"),
+    pytest.param(vault(primary(), node("b", differs=True)), "R47", "b", id="rows differ"),
     pytest.param(
         vault(primary(), node("b", says={"db": {"seconds_behind": TOO_LATE}})), "R50", "b", id="seconds behind"
     ),

@@ -80,7 +80,7 @@ VALUES = [
     ("char(5) character set latin1", ["'a'", "'A'", "_latin1 X'E4'", "''", "'N'"]),
     ("varchar(20) character set utf8mb4 collate utf8mb4_general_ci", ["'a'", "'A'", "'a '", "'ä'", "'a\\0'", "'N'", "''"]),
     ("varchar(20) character set utf16", ["'a'", "'b'", "''"]),
-    ("binary(4)", ["X''", "X'01'", "X'0100'  ", "X'010001'"][:2] + ["X'010001'"]),
+    ("binary(4)", ["X''", "X'01'", "X'0100'", "X'010001'"][::3]),
     ("varbinary(20)", ["X''", "X'00'", "X'0000'", "'N'", "X'C3A4'", "X'E4'"]),
     ("tinytext", ["''", "'N'", "'n'"]),
     ("longtext", ["''", FAR, FAR[:-1] + " '"]),
@@ -97,9 +97,9 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("type", "values"), [pytest.param(*case, id=case[0]) for case in VALUES])
-def test_no_two_values_have_the_same_checksum(session: Recording, type: str, values: list[str]) -> None:
-    table = layout(session, f"id INT PRIMARY KEY, v {type}")
+@pytest.mark.parametrize(("kind", "values"), [pytest.param(*case, id=case[0]) for case in VALUES])
+def test_no_two_values_have_the_same_checksum(session: Recording, kind: str, values: list[str]) -> None:
+    table = layout(session, f"id INT PRIMARY KEY, v {kind}")
     db, seen, sums = Checksums(session), {}, set()
     for value in [*values, "NULL"]:
         session.run(f"REPLACE INTO `t``%%` VALUES (1, {value})")
@@ -169,12 +169,12 @@ def walk(db: Checksums, table: Layout, size: int) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("shape", ["alone", "first of two", "second of two"])
-@pytest.mark.parametrize(("type", "values"), [pytest.param(*case, id=case[0]) for case in KEYS])
+@pytest.mark.parametrize(("kind", "values"), [pytest.param(*case, id=case[0]) for case in KEYS])
 def test_ranges_of_keys_leave_no_row_out_and_go_through_the_index(
-    session: Recording, type: str, values: list[str], shape: str
+    session: Recording, kind: str, values: list[str], shape: str
 ) -> None:
     key = {"alone": "k", "first of two": "k, n", "second of two": "n, k"}[shape]
-    table = layout(session, f"k {type} NOT NULL, n INT NOT NULL, filler CHAR(200) DEFAULT '', PRIMARY KEY ({key})")
+    table = layout(session, f"k {kind} NOT NULL, n INT NOT NULL, filler CHAR(200) DEFAULT '', PRIMARY KEY ({key})")
     copies = 1 if shape == "alone" else 3
     for copy in range(copies):
         session.run(f"INSERT INTO `t``%%` (k, n) VALUES {', '.join(f'({value}, {copy})' for value in values)}")

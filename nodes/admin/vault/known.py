@@ -52,7 +52,7 @@ def known_of(node: VaultNode, now: datetime) -> Known | None:
     at = parse_datetime(str(report.get("recorded_at") or ""))
     age = max(0.0, (now - at).total_seconds()) if at is not None else None
     found = (_version(report), _server_id(report), _address(report), _certificate(report, now), _disk(report))
-    facts = tuple(fact for fact in (*found, *_settings(report)) if fact is not None)
+    facts = tuple(fact for fact in (*found, *_settings(report), *_compared(node)) if fact is not None)
     return Known(facts, age, f"said-{node.pk}-{at.timestamp() if at is not None else 0:.0f}") if facts else None
 
 
@@ -103,6 +103,19 @@ def _disk(report: Mapping[str, Any]) -> Fact | None:
     if not isinstance(free, int) or isinstance(free, bool):
         return None
     return Fact(_("Disk"), (_("%(size)s free") % {"size": filesizeformat(free)},))
+
+
+def _compared(node: VaultNode) -> list[Fact]:
+    """When it was compared with the Master last, and all that differed."""
+    is_primary = node.vault is not None and node.vault.primary_id == node.pk
+    if is_primary and not node.drift:
+        return []
+    if node.verified_at is None:
+        return [Fact(_("Compared with the Master"), (_("never"),))]
+    if not node.drift:
+        return [Fact(_("Compared with the Master"), (_("equal"), node.verified_at))]
+    label = _("Before it became Master it differed") if is_primary else _("Differs from the Master")
+    return [Fact(label, (*(said(str(one)) for one in node.drift), node.verified_at), "bad")]
 
 
 def _settings(report: Mapping[str, Any]) -> list[Fact]:

@@ -9,7 +9,11 @@ from nodes.models import Vault, VaultNode
 from nodes.sentences import said
 from replication.core.roles import NodeStatus, SystemRole
 
+from .drift import differs
+
 EVENTS_SHOWN: Final = 12
+FINE: Final = frozenset({"ok", "ok2"})
+"""Levels of a status that is in order by itself."""
 
 
 @dataclass
@@ -26,6 +30,8 @@ class Row:
     """What the words of its status leave out, such as the transactions that only it has; "" when they say all."""
     last_seen: str
     """The status it had when somebody still looked; "" while somebody does, or when it never had one."""
+    differs: str = ""
+    """How its data differs from the Master's, as far as a comparison found."""
     age_key: str = ""
     """Of its last answer among the ages of this very list: short, for they travel in a header with every poll."""
 
@@ -49,6 +55,7 @@ class Row:
             self.status,
             self.detail,
             self.last_seen,
+            self.differs,
             self.is_primary,
             n.not_primary,
         )
@@ -59,6 +66,8 @@ def rows_of(vault: Vault, nodes: list[VaultNode], watch: Watch) -> list[Row]:
     rows = []
     for node in nodes:
         status = NodeStatus(node.status)
+        is_primary = vault.primary_id == node.pk
+        different = differs(node, is_primary=is_primary)
         known = watch.trusted or status is NodeStatus.INACTIVE
         shown = status if known else NodeStatus.UNKNOWN
         rows.append(
@@ -67,13 +76,14 @@ def rows_of(vault: Vault, nodes: list[VaultNode], watch: Watch) -> list[Row]:
                 role=node.current_role,
                 shown=shown,
                 status=status_label(shown, node.status_detail),
-                level=STATUS_LEVELS[shown],
-                is_primary=vault.primary_id == node.pk,
+                level="warn" if different and STATUS_LEVELS[shown] in FINE else STATUS_LEVELS[shown],
+                is_primary=is_primary,
                 known=known,
                 detail=said(node.status_detail) if shown is NodeStatus.DIVERGED else "",
                 last_seen=""
                 if known or status is NodeStatus.UNKNOWN
                 else str(status_label(status, node.status_detail)),
+                differs=different,
             )
         )
     rows.sort(key=lambda row: (not row.is_primary, row.node.ordinal))

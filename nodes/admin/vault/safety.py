@@ -19,6 +19,9 @@ from replication.core.foresight import Foresight, Loss
 from replication.core.roles import IntentKind, NodeStatus, VaultState
 from replication.core.view import Topology
 from replication.stores.topology import topology_of
+from replication.stores.verification import DIFFERS
+
+from .drift import short
 
 FOLLOWS = (NodeStatus.WAITING, NodeStatus.CATCHING_UP)
 
@@ -82,6 +85,9 @@ class _Seen:
 
     def status(self, id: str) -> str:
         return self.nodes[id].status if id in self.nodes else NodeStatus.UNKNOWN
+
+    def drifted(self, id: str) -> bool:
+        return id in self.nodes and bool(self.nodes[id].drift)
 
     @property
     def if_lost(self) -> Foresight | None:
@@ -176,6 +182,10 @@ def _lossless(seen: _Seen) -> tuple[str, str, tuple[str, ...], str]:
         partly = known.died.node or known.silent.node
         but = _("but not in every case would it take over now") if partly else _("but nobody would take over now")
         return "warn", _("Lossless"), (reason, but), advice
+    if seen.drifted(row.promotable):
+        but = _("but the data of %(name)s differs from the Master's") % {"name": seen.name(row.promotable)}
+        advice = _("Rebuild %(name)s: its row names the tables that differ.") % {"name": seen.name(row.promotable)}
+        return "warn", _("Lossless"), (reason, but), advice
     return "ok", _("Lossless"), (reason,), _("Nothing to do.")
 
 
@@ -199,7 +209,7 @@ def _if_lost(seen: _Seen) -> tuple[Says, ...]:
     if known is None:
         return (Says(_("Not known yet: the service has not worked it out.")),)
     if known.candidate:
-        return (Says(_takes_over(seen, known)), *_delays(known))
+        return (Says(_takes_over(seen, known)), *_wrong_rows(seen, known.candidate), *_delays(known))
     if known.died == known.silent:
         nobody = Says(_("Nobody would be promoted, because %(why)s.") % {"why": said(known.died.says)}, known.died.rule)
         return (nobody, Says(_cost(seen)))
@@ -227,6 +237,14 @@ def _takes_over(seen: _Seen, known: Foresight) -> str:
             " nothing acknowledged would be lost."
         )
     return text % values
+
+
+def _wrong_rows(seen: _Seen, candidate: str) -> tuple[Says, ...]:
+    """What would come with it when it takes over."""
+    if not seen.drifted(candidate):
+        return ()
+    values = {"name": seen.name(candidate), "what": "; ".join(map(short, seen.nodes[candidate].drift))}
+    return (Says(_("But what differs on %(name)s would be wrong then: %(what)s.") % values, DIFFERS),)
 
 
 def _delays(known: Foresight) -> tuple[Says, ...]:

@@ -113,7 +113,7 @@ class _Table:
         return before, format_html(_BEHIND, label=self._active, active=active, menu=self._menu(row))
 
     def _notes(self, row: Row) -> SafeString:
-        said = [row.detail] if row.detail else []
+        said = [text for text in (row.detail, row.differs) if text]
         if row.last_seen:
             said.append(self._last_seen % {"status": row.last_seen})
         return mark_safe("".join(format_html("<small>{}</small>", text) for text in said)) if said else NOTHING  # noqa: S308 - escaped pieces

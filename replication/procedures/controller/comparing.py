@@ -42,13 +42,13 @@ HELD_KEYS: Final = 20
 KEYS_AT_ONCE: Final = 100
 KEYS_LENGTH: Final = 20_000
 """Characters of all keys in one request."""
-COUNTED: Final = 1000
+COUNTED: Final = 500
 """Differing rows of a table after which no more are looked for in it."""
-TRIES: Final = 8
+TRIES = 6
 """How often rows that clients are at, or definitions that are changing, are looked at before it is given up."""
 SETTLING: Final = 2
 """How often differing rows are looked at again before they are held: what was just written is the same a moment later."""
-ANSWER_TRIES: Final = 6
+ANSWER_TRIES = 6
 ANSWER_PAUSE: Final = timedelta(seconds=1)
 """An agent or a database that is started again answers within seconds, and a comparison of hours goes on."""
 PASSING: Final = frozenset({"side", "database"})
@@ -146,8 +146,7 @@ class Comparing:
         for number in range(4):
             if number:
                 await self.clock.sleep(PAUSE * 2**number)
-            here = Inventory.from_json(await self._ask(self.primary, "tables"))
-            there = Inventory.from_json(await self._ask(self.node, "tables", reached=here.position))
+            here, there = await self._both_inventories()
             found = match(here, there, self.node.hostname)
             first = first or here.position
             stands = set(found.differences) if stands is None else stands & set(found.differences)
@@ -156,18 +155,29 @@ class Comparing:
         kept = tuple(says for says in found.differences if says in (stands or ()))
         return first, Matched(tables=found.tables, differences=kept, not_compared=found.not_compared)
 
+    async def _both_inventories(self) -> tuple[Inventory, Inventory]:
+        here = Inventory.from_json(await self._ask(self.primary, "tables"))
+        return here, Inventory.from_json(await self._ask(self.node, "tables", reached=here.position))
+
     # --- rows -----------------------------------------------------------------------------------------------------
 
     async def _table(self, table: TableFacts) -> None:
-        try:
-            if table.keyed:
-                await self._keyed(table)
-            else:
-                await self._keyless(table)
-        except StepFailed as error:
-            if error.reason != "table":
-                raise
-            self._left_out.append(f"{table.name}: it was changed while it was compared")
+        for _ in range(2):
+            try:
+                await (self._keyed(table) if table.keyed else self._keyless(table))
+                return
+            except StepFailed as error:
+                if error.reason != "table":
+                    raise
+            here, there = await self._both_inventories()
+            if table.name not in {one.name for one in (*here.tables, *there.tables)}:
+                return  # it was dropped
+            found = match(here, there, self.node.hostname).tables
+            fresh = next((one for one in found if one.name == table.name), None)
+            if fresh is None:
+                break
+            table = fresh
+        self._left_out.append(f"{table.name}: it was changed while it was compared")
 
     async def _keyed(self, table: TableFacts) -> None:
         after: Key | None = None
