@@ -44,7 +44,13 @@ STEPS: Final = {
     TaskPhase.STARTING: "start",
 }
 AS_BEFORE: Final = "the node is as before"
-SAYS_IT: Final = ("as before", "nothing was changed", "the data of before are", "were before", "the copy is in its place")
+SAYS_IT: Final = (
+    "as before",
+    "nothing was changed",
+    "the data of before are",
+    "were before",
+    "the copy is in its place",
+)
 """What agents say of the data themselves."""
 
 

@@ -30,20 +30,22 @@ SILENT_LIMIT: Final = timedelta(minutes=2)
 """A node that has not answered for this long ends the operation; what it does by itself is found when it is asked again."""
 
 
-async def export(telling: Telling, agents: AgentClient, node: NodeView) -> str:
+async def export(telling: Telling, agents: AgentClient, node: NodeView, *, id: str = "") -> str:
     """Export what only this node has, as a step of the operation that `telling` tells of; returns one sentence on what came of it.
+
+    id: of the export and its report, where one operation exports from several nodes; "" for the operation's own.
 
     Called by a rebuild as well, before anything is replaced. Raises Refused when there is no file and no list afterwards,
     CancelWished, Lost.
     """
-    return losses.says(await export_node(telling, agents, node))
+    return losses.says(await export_node(telling, agents, node, id=id))
 
 
-async def export_node(telling: Telling, agents: AgentClient, node: NodeView) -> LossReport:
+async def export_node(telling: Telling, agents: AgentClient, node: NodeView, *, id: str = "") -> LossReport:
     """As `export`; returns the report."""
     step = f"export {node.hostname}"
     telling.track.begins(step)
-    operation = telling.operation.pk
+    operation = id or telling.operation.pk
     known = await in_thread(_known, operation)
     if known is None:
         why, result = await _result(telling, agents, node, operation)

@@ -15,7 +15,10 @@ from django.conf import settings
 from nodes.choices import OperationKind, OperationState
 from nodes.models import LossReport, Operation, Vault, VaultNode
 from replication.client import AgentClient
-from replication.core.errors import NodeUnreachable
+from replication.core.errors import NodeUnreachable, PositionsNotComparable
+from replication.core.positions import beyond
+from replication.core.report import NodeReport
+from replication.core.roles import ProcessState
 from replication.core.view import NodeView
 from replication.stores import operations
 from replication.stores.inventory import node_view
@@ -102,7 +105,7 @@ async def rebuild(telling: Telling, agents: AgentClient, course: Course, want: W
     """
     copy = Copy(telling, agents, course.node, id=id, source=want.source, bytes_per_second=want.bytes_per_second)
     if id not in telling.operation.arguments.get("wished", []):
-        await _export_first(telling, agents, course, want)
+        await _export_first(telling, agents, course, want, id)
     course.copied = await copy.carry_out()
     course.caught_up = await catch_up(telling, agents, want.vault, course.node)
     if want.compare:
@@ -111,18 +114,19 @@ async def rebuild(telling: Telling, agents: AgentClient, course: Course, want: W
         course.not_compared = "it was not wanted"
 
 
-async def _export_first(telling: Telling, agents: AgentClient, course: Course, want: Wanted) -> None:
+async def _export_first(telling: Telling, agents: AgentClient, course: Course, want: Wanted, id: str) -> None:
     """What only this node has goes into a file and a list before anything is replaced."""
     report, silent = await ask(agents, course.node)
     if report is None:
         raise Refused(f"{silent}; nothing was begun")
-    if not report.quarantine or await in_thread(_has_list, course.node.id, report.quarantine):
+    primary, silent = await ask(agents, await in_thread(primary_of, want.vault))
+    if not may_have_more(report, primary) or await in_thread(_has_list, course.node.id, report.quarantine):
         return
     try:
-        course.exported = await exporting.export(telling, agents, course.node)
+        course.exported = await exporting.export(telling, agents, course.node, id=id)
     except CancelWished:
         with contextlib.suppress(NodeUnreachable):
-            await agents.cancel_task(course.node, telling.operation.pk)
+            await agents.cancel_task(course.node, id)
         raise Cancelled(f"cancelled while its own transactions were exported; {AS_BEFORE}") from None
     except Refused as refused:
         if not want.without_list:
@@ -133,8 +137,21 @@ async def _export_first(telling: Telling, agents: AgentClient, course: Course, w
         course.exported = f"Its own transactions were not exported ({refused}); they are in its old data."
 
 
+def may_have_more(mine: NodeReport, primary: NodeReport | None) -> bool:
+    """Whether a node might have transactions that the primary does not have. No only when that is seen: nothing holds it, its
+    replication stands at no error, and its binary logs name nothing that the primary's do not."""
+    db, theirs = mine.database, primary.database if primary is not None else None
+    if mine.quarantine or mine.process is not ProcessState.UP or db is None or theirs is None or db.applier_errno:
+        return True
+    try:
+        return bool(beyond(db.gtid_binlog_state, theirs.gtid_binlog_state))
+    except (ValueError, PositionsNotComparable):
+        return True
+
+
 def _has_list(node: str, why: str) -> bool:
-    return LossReport.objects.filter(node=node, why=why).exists()
+    """why: for what it is held; a node that is held for nothing may have changed since any list was made."""
+    return bool(why) and LossReport.objects.filter(node=node, why=why).exists()
 
 
 async def _compare(telling: Telling, agents: AgentClient, course: Course, want: Wanted) -> None:

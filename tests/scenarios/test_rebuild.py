@@ -1,0 +1,100 @@
+"""A node that cannot go on from where it is gets a full copy, by a click or by itself, and nothing of it is thrown away.
+
+Real agents and databases under a whole controller. Proves: purged logs: Re-synchronize Master makes a full copy by itself and
+says why; it can be undone, and is not rebuilt behind the back of who undid it; a node that has diverged is not replaced without
+its hostname, is exported first, and follows with equal rows afterwards; the old data is kept, and removed on request.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.scenarios.rebuilds import Place, place, purge_what_it_lacks, secrets_in, write
+from tests.waiting import wait_for
+
+A, B = "127.0.82.1", "127.0.82.2"
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Place]:
+    with place(A, B) as found:
+        found.stack.execute("UPDATE nodes_vault SET rebuild_policy = 'never'")
+        yield found
+
+
+def test_purged_logs_re_synchronize_makes_a_full_copy_by_itself(pair: Place) -> None:
+    pair.wait_lossless()
+    purge_what_it_lacks(pair)
+    pair.fallback.wait_report(lambda report: bool(report.needs_rebuild))
+    ended = pair.wait_ended(pair.command("resynchronize"))
+    assert ended["state"] == "succeeded", ended
+    assert "full copy, because the primary no longer has the binary logs that it needs" in ended["result"]["summary"]
+    assert "vault-b was rebuilt from vault-a" in ended["result"]["summary"]
+    pair.wait_lossless()
+    pair.wait_equal()
+    assert b"while it was away" in secrets_in(pair.fallback)
+    report = pair.fallback.report()
+    assert (report.needs_rebuild, report.kept is not None) == ("", True)
+
+
+def test_undo_puts_the_old_data_back_and_nobody_rebuilds_behind_that(pair: Place) -> None:
+    node = pair.fallback
+    ended = pair.wait_ended(
+        pair.command("undo-rebuild", node.hostname, "--confirm", node.hostname, "--reason", "a test")
+    )
+    assert ended["state"] == "succeeded", ended
+    assert "the data of before its rebuild again" in ended["result"]["summary"]
+    report = node.wait_report(lambda report: bool(report.needs_rebuild))
+    assert report.kept is None
+    assert b"while it was away" not in secrets_in(node), "it has the very data of before"
+    pair.stack.execute("UPDATE nodes_vault SET rebuild_policy = 'always'")
+    try:
+        # Somebody else's wish, made later than the policy could have been applied.
+        ended = pair.wait_ended(pair.command("rebuild", node.hostname, "--rate", "200", "--do-not-compare"))
+    finally:
+        pair.stack.execute("UPDATE nodes_vault SET rebuild_policy = 'never'")
+    assert ended["state"] == "succeeded", ended
+    steps = [step["name"] for step in ended["steps"] if step["state"] == "done"]
+    assert steps == [
+        f"{word} {node.hostname}" for word in ("order", "transfer", "prepare", "swap", "start", "catch-up")
+    ] or (
+        set(steps) >= {f"order {node.hostname}", f"catch-up {node.hostname}"}  # a phase of a few ms may be over unseen
+    )
+    assert pair.stack.rows("SELECT COUNT(*) AS n FROM nodes_operation WHERE kind = 'rebuild'") == [{"n": 1}]
+    pair.wait_lossless()
+    pair.wait_equal()
+
+
+def test_a_diverged_node_is_replaced_only_when_confirmed_and_exported_first(pair: Place) -> None:
+    pair.wait_lossless()
+    node = pair.fallback
+    node.sql("SET GLOBAL read_only = 0")
+    write(node, "only here")  # as a person with the root account might, by mistake
+    node.sql("SET GLOBAL read_only = 1")
+    write(pair.primary, "and on the Master")  # the same number: strict mode stops the fallback here
+    wait_for(lambda: pair.stack.status_of(node.hostname)[0] in ("error", "diverged"), 30, "its replication stops")
+    refused = pair.wait_ended(pair.command("resynchronize"))
+    assert refused["state"] == "failed", refused
+    assert "it is to be confirmed with its hostname" in refused["result"]["summary"]
+    assert b"only here" in secrets_in(node)
+    wait_for(lambda: pair.stack.status_of(node.hostname)[0] == "diverged", 30, "its row says that it has diverged")
+    ended = pair.wait_ended(pair.command("resynchronize", "--yes"))
+    assert ended["state"] == "succeeded", ended
+    assert "full copy, because it has diverged" in ended["result"]["summary"]
+    pair.wait_lossless()
+    pair.wait_equal()
+    assert {b"and on the Master"} <= secrets_in(node)
+    assert b"only here" not in secrets_in(node)
+    (found,) = pair.stack.rows("SELECT hostname, transaction_count FROM nodes_lossreport WHERE transaction_count > 0")
+    assert found == {"hostname": node.hostname, "transaction_count": 1}
+
+
+def test_old_data_is_removed_on_request(pair: Place) -> None:
+    node = pair.fallback
+    assert node.report().kept is not None
+    ended = pair.wait_ended(
+        pair.command("remove-old-data", node.hostname, "--confirm", node.hostname, "--reason", "room is needed")
+    )
+    assert ended["state"] == "succeeded", ended
+    node.wait_report(lambda report: report.kept is None)
+    assert not (node.home / "data.old").exists()
