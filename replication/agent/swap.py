@@ -9,6 +9,7 @@ each step may be repeated. docs/design/rebuild.md.
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -85,6 +86,8 @@ class Journal:
     fence: Fence
     before: Mapping[str, Any] = field(default_factory=dict)
     """MEMORY when it began."""
+    ran: bool = False
+    """mariadbd was running when it began."""
     of_the_kept: Mapping[str, Any] = field(default_factory=dict)
     """MEMORY of the data that are put back."""
     why: str = ""
@@ -217,7 +220,7 @@ class Swap:
         if journal.fence.is_new(state):
             raise TaskFailed("it was fenced in the meantime; nothing was changed")
         before = {name: getattr(state, name) for name in MEMORY}
-        journal = replace(journal, before=before)
+        journal = replace(journal, before=before, ran=self.process.running())
         try:
             earlier = self._load()
             if earlier is not None:
@@ -240,6 +243,7 @@ class Swap:
         except (OSError, ProcessError, StateError) as error:
             journal = self._enter_stage(replace(journal, why=_clause(error)), Stage.BACK)
             self._settle_back(journal)
+            self._start_the_old(journal)
             raise TaskFailed(_went_back(journal)) from error
 
     def _settle_forward(self, journal: Journal) -> None:
@@ -287,6 +291,16 @@ class Swap:
         self._end()
         if journal.kind is TaskKind.RECEIVE and places.ready.exists():
             places.discard(places.ready)
+
+    def _start_the_old(self, journal: Journal) -> None:
+        """When it ran before. What does not come of it is the ordinary revival's to try again."""
+        if not journal.ran or self._state.read().fenced:
+            return
+        state = self._state.read()
+        if state.source_host and not state.tainted:  # until its relay log is applied: as at every start
+            self._state.hold(lambda now: replace(now, tainted=True, relay_log_kept=True, taint_reason=""))
+        with suppress(ProcessError):
+            self.process.start(BootRole.PRIMARY, START_SLICE)
 
     def _end(self) -> None:
         self.places.journal.unlink(missing_ok=True)
@@ -336,6 +350,7 @@ class Swap:
         journal = self._enter_stage(replace(journal, why=why), Stage.BACK)
         try:
             self._exclusive(lambda: self._settle_back(journal))
+            self._exclusive(lambda: self._start_the_old(journal))
         except (OSError, ProcessError) as error:
             text = f"{why}, and its data of before cannot be put back: {_clause(error)}; restart its agent to try again"
             raise TaskFailed(text) from error
