@@ -110,7 +110,14 @@ class VaultAgent:
         self.backups = Backups(config, lambda: self.state, self.process.running)
         self.tasks.register(TaskKind.BACKUP, self.backups.recipe(self._database_version))
         self.intake = Intake()
-        self.swap = Swap(Places(config.home), self.process, lambda: self.state, self._database, self._on_the_verbs_thread)
+        self.swap = Swap(
+            Places(config.home),
+            self.process,
+            lambda: self.state,
+            self._database,
+            self._on_the_verbs_thread,
+            lambda: self.sizes.look_again(),
+        )
         receive = Receive(config, self.intake, self.swap, lambda: self.state.read(), fresh_server_id)
         self.tasks.register(TaskKind.RECEIVE, receive.recipe)
         self.tasks.register(TaskKind.UNDO, Undo(self.swap, lambda: self.state.read(), fresh_server_id).recipe)
