@@ -7,7 +7,7 @@ docs/runbook/sources.md has a heading per rule id.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from .candidates import Refusal
@@ -81,7 +81,7 @@ def _far_behind(a: Asked) -> bool:
     primary = a.view.primary
     if primary is None or a.node.id == primary.id:
         return False
-    return behind(a.node, primary) > a.view.thresholds.acker_behind
+    return not_applied(a.node, primary) > a.view.thresholds.acker_behind
 
 
 TARGET: Final = (
@@ -130,7 +130,7 @@ def why_no_source(view: VaultView, source: NodeView, target: str, wish: RebuildW
 def choose_source(view: VaultView, target: NodeView, wish: RebuildWish) -> Source | Refusal:
     """The node to copy from, or why there is none. A wished one is taken or refused, never exchanged for another.
 
-    Ties among the spare fallbacks: who has received most, then who was added first, so that every leader picks the same.
+    Ties among the spare fallbacks: who has applied most, then who was added first, so that every leader picks the same.
     """
     if wish.source:
         return _wished(view, target, wish)
@@ -165,6 +165,15 @@ def _with_room(target: NodeView, source: NodeView) -> Refusal | None:
     return Refusal(NO_ROOM.id, f"{NO_ROOM.says}: {_gib(here.data_bytes)} are needed, {_gib(free)} are free")
 
 
+def not_applied(node: NodeView, primary: NodeView) -> int:
+    """How many transactions of the primary a copy of this node would lack: what was only received is not in its data."""
+    db = node.database
+    if node.report is None or db is None:
+        return 0
+    applied = replace(db, gtid_io_pos=db.gtid_slave_pos)
+    return behind(replace(node, report=replace(node.report, database=applied)), primary)
+
+
 def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
@@ -176,7 +185,7 @@ def _weight(view: VaultView, node: NodeView) -> int:
 
 def _behind(view: VaultView, node: NodeView) -> int:
     primary = view.primary
-    return behind(node, primary) if primary is not None and node.id != primary.id else 0
+    return not_applied(node, primary) if primary is not None and node.id != primary.id else 0
 
 
 def _first(rules: tuple[Rule, ...], asked: Asked) -> Refusal | None:

@@ -63,7 +63,7 @@ SOURCES = [
     pytest.param(node("d", says={"db": {"source": "b"}}), "K62", id="it follows somebody else"),
     pytest.param(node("d", says={"db": {"applier": False}}), "K62", id="it does not apply"),
     pytest.param(node("d", says={"db": {"receiver": "Connecting"}}), "K62", id="it has no stream"),
-    pytest.param(node("d", says={"db": {"gtid_io_pos": "0-1-1"}}), "K64", id="far behind"),
+    pytest.param(node("d", says={"db": {"gtid_slave_pos": "0-1-1"}}), "K64", id="it has received all, and applied little"),
     pytest.param(node("d"), None, id="a fallback in step"),
     pytest.param(node("d", says={"task": task(TaskKind.SEND)}), None, id="it sends this very copy already"),
     pytest.param(node("d", rebuild=RebuildWish(operation="other", refused="no room")), None, id="its own wish was refused"),
@@ -89,13 +89,13 @@ def test_the_table_is_well_formed() -> None:
     assert ids == sorted(set(ids))
 
 
-LATE = {"db": {"gtid_io_pos": "0-1-90"}}
+LATE = {"db": {"gtid_slave_pos": "0-1-90"}}
 CHOICES = [
     pytest.param(vault(primary(), node("b"), C, node("d")), COPY, ("d", "K75"), id="a spare fallback, not the acker"),
     pytest.param(vault(primary(), node("b"), C), COPY, ("b", "K80"), id="the acker, not the primary"),
     pytest.param(vault(primary(), C), COPY, ("a", "K85"), id="the primary when there is nobody else"),
     pytest.param(vault(primary(solo=True), node("b", says=LATE), C, solo=True), COPY, ("b", "K75"), id="solo: no write waits for b"),
-    pytest.param(vault(primary(), node("b"), C, node("d", says=LATE), node("e")), COPY, ("e", "K75"), id="who has received most"),
+    pytest.param(vault(primary(), node("b"), C, node("d", says=LATE), node("e")), COPY, ("e", "K75"), id="who has applied most"),
     pytest.param(vault(primary(), node("b"), C, node("e"), node("d")), COPY, ("d", "K75"), id="as much: who was added first"),
     pytest.param(vault(primary(), node("b"), C, node("d", differs=True)), COPY, ("b", "K80"), id="the spare one is in doubt"),
     pytest.param(vault(primary(), node("b"), C, node("d")), replace(COPY, source=id_of("a")), ("a", "K70"), id="the primary was asked for"),

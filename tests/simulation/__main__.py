@@ -5,12 +5,15 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from multiprocessing import Pool
 
 from tests.simulation.run import Failure, run, try_seed
-from tests.simulation.schedule import Schedule, generate
+from tests.simulation.schedule import Schedule, generate, with_copies
 
 CHUNK = 25
+Make = Callable[[int], Schedule]
 
 
 def main() -> int:
@@ -21,6 +24,7 @@ def main() -> int:
         "--jobs", type=_count, default=os.cpu_count() or 1, help="processes (default: one per processor)"
     )
     parser.add_argument("--verbose", action="store_true", help="print the schedule and the history of every seed")
+    parser.add_argument("--copies", action="store_true", help="each seed also has a full copy or two")
     parser.add_argument("--faults", metavar="I,J", help="with --verbose: only these faults of the schedule, or none")
     given = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of a run
@@ -31,7 +35,8 @@ def main() -> int:
         )
     seeds = range(given.start, given.start + given.seeds)
     began = time.monotonic()
-    violations = _tell(seeds, given.faults) if given.verbose else _try(seeds, given.jobs)
+    make = with_copies if given.copies else generate
+    violations = _tell(seeds, given.faults, make) if given.verbose else _try(seeds, given.jobs, make)
     took = time.monotonic() - began
     print(f"{given.seeds / took:.0f} seeds a second, {took:.1f} s")
     print(f"{given.seeds} seeds, {violations} violations")
@@ -45,28 +50,28 @@ def _count(text: str) -> int:
     return number
 
 
-def _try(seeds: range, jobs: int) -> int:
+def _try(seeds: range, jobs: int, make: Make) -> int:
     """The number of seeds that violate something."""
     found = 0
     chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
     with Pool(min(jobs, len(chunks))) as pool:
-        for failures in pool.imap_unordered(_chunk, chunks):
+        for failures in pool.imap_unordered(partial(_chunk, make), chunks):
             for failure in failures:
                 found += 1
                 print(failure, flush=True)
     return found
 
 
-def _chunk(seeds: range) -> list[Failure]:
-    failures = [failure for seed in seeds if (failure := try_seed(seed)) is not None]
+def _chunk(make: Make, seeds: range) -> list[Failure]:
+    failures = [failure for seed in seeds if (failure := try_seed(seed, make=make)) is not None]
     gc.collect()
     return failures
 
 
-def _tell(seeds: range, only: str | None) -> int:
+def _tell(seeds: range, only: str | None, make: Make) -> int:
     found = 0
     for seed in seeds:
-        schedule = _reduced(generate(seed), only)
+        schedule = _reduced(make(seed), only)
         print(f"seed {seed}: {schedule.nodes} nodes, warm={schedule.warm}, armed={schedule.armed}")
         for number, fault in enumerate(schedule.faults):
             print(f"  fault {number}: {fault}")

@@ -17,7 +17,6 @@ from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import ReplicationError, StaleEpoch, StepFailed
 from replication.core.report import PROTOCOL, DatabaseReport, NodeReport
 from replication.core.roles import ProcessState
-from replication.core.tasks import TaskOrder, TaskReport
 from replication.core.vault_ports import (
     AgentState,
     BootRole,
@@ -28,13 +27,13 @@ from replication.core.vault_ports import (
     ProcessError,
     RelayTransaction,
     StateError,
-    TaskRefused,
 )
 from replication.core.version import VERSION
 from replication.dialects.mariadb import Observation
 from replication.procedures.vault.lease import grant_refusal
 from replication.procedures.vault.revival import Revival
 from replication.procedures.vault.verbs import perform
+from tests.simulation.copies import DATA_BYTES, SimTasks
 from tests.simulation.disk import SimState
 from tests.simulation.kernel import Kernel, Program
 from tests.simulation.lease import SimLease
@@ -158,6 +157,7 @@ class VaultAgent:
         self.state = SimState(host.disk, self.program, self._state_changed)
         self.session = host.server.connect_session()
         self.process = WatchedProcess(self)
+        self.tasks = SimTasks(self)
         self.run = next(host.runs)
         clock = VaultClock(self.kernel)
         self.revival = Revival(clock, self.state, self.process, self.session, host.said)
@@ -192,7 +192,8 @@ class VaultAgent:
             await asyncio.sleep(REVIVE_EVERY)
 
     def _prepare(self) -> None:
-        """Find a mariadbd that an earlier agent started."""
+        """Find a mariadbd that an earlier agent started, with the data that it is to have."""
+        self.tasks.resume()
         if self.process.attach():
             self.revival.take_up()
 
@@ -264,6 +265,8 @@ class VaultAgent:
                 self.lease.hello(echo, term, sent)
                 report = await self._wait_change(since, seconds)
                 result: Any = replace(report, challenge=self.lease.challenge())
+            elif what[0] == "cancel":
+                result = self.tasks.cancel(what[1])
             elif what[0] == "grant":
                 result = grant_refusal(self.state.read(), what[1])
             else:
@@ -332,7 +335,7 @@ class VaultAgent:
             process=self.process,
             database=self.session,
             firewall=self.server.firewall,
-            tasks=NoTasks(),
+            tasks=self.tasks,
             server_ids=self._fresh_server_id,
         )
         return self.host.fused(ports)
@@ -410,6 +413,9 @@ class VaultAgent:
             purge_command="vault-agent purge",
             fences=("sigkill", "lease"),
             database=self._database_report() if phase in (ProcessState.UP, ProcessState.HUNG) else None,
+            task=self.tasks.report(),
+            data_bytes=DATA_BYTES,
+            kept=self.tasks.kept(),
         )
 
     def _database_report(self) -> DatabaseReport | None:
@@ -463,16 +469,6 @@ async def _result(job: Job) -> Any:
     return await job.done
 
 
-class NoTasks:
-    """Implements core.vault_ports.Tasks: this host does no long work."""
-
-    def report(self) -> None:
-        return None
-
-    def begin(self, order: TaskOrder) -> TaskReport:
-        raise TaskRefused("a simulated host copies nothing")
-
-
 class VaultClock:
     """Implements core.vault_ports.Clock."""
 
@@ -496,6 +492,8 @@ class WatchedProcess:
         self.phase = ProcessState.DOWN
         self.expected_death = False
         self.died_in_service = False
+        self.held = ""
+        """Why it may not be started now."""
 
     def running(self) -> bool:
         return self._server.alive
@@ -504,6 +502,8 @@ class WatchedProcess:
         if not self._server.alive:
             if self._agent.state.read().fenced:
                 raise ProcessError("mariadbd is fenced")
+            if self.held:
+                raise ProcessError(self.held)
             self.expected_death = False
             self._agent.forget_what_was_seen()
             self._set(ProcessState.STARTING)

@@ -20,7 +20,7 @@ from replication.core.report import NodeReport
 from replication.core.roles import Witness
 from replication.core.snapshot import NodeRow, Snapshot
 from replication.core.steps import Step
-from replication.core.view import NodeView, Topology
+from replication.core.view import NodeView, RebuildWish, Topology
 from replication.procedures.controller.heartbeat import Heartbeat
 from replication.procedures.controller.procedure import World
 from tests.simulation.kernel import Kernel, Program
@@ -30,6 +30,8 @@ from tests.simulation.network import Network
 CONNECT: Final = 1.0
 """Seconds for TCP and TLS to an agent, as replication/client.py has it."""
 NETWORK_MARGIN: Final = 1.0
+ANSWER: Final = 10.0
+"""Seconds for an agent to end long work."""
 LOOK: Final = 0.1
 """Seconds between two looks at the lease. The service looks more often; nothing here depends on it."""
 TICK: Final = timedelta(milliseconds=150)
@@ -254,6 +256,12 @@ class Process:
         await self._port()
         return answer
 
+    async def cancel_task(self, node: NodeView, operation: str) -> bool:
+        await self._port()
+        ends: bool = await self._ask(node, ("cancel", operation), ANSWER)
+        await self._port()
+        return ends
+
     async def _ask(self, node: NodeView, what: tuple[Any, ...], total: float) -> Any:
         network, here = self.host.network, self.host.address
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -326,6 +334,24 @@ class Process:
 
         await self._must_note(note)
         await self._port()
+
+    async def answer_rebuild(self, node: str, operation: str, wish: RebuildWish | None) -> bool:
+        await self._port()
+        stands = False
+
+        def note(c: Content) -> bool:
+            nonlocal stands
+            row = c.nodes.get(node)
+            if row is None or not self.db.leads(c, self.name, self.term):
+                return False
+            stands = row.rebuild is not None and row.rebuild.operation == operation
+            if stands:
+                c.nodes[node] = replace(row, rebuild=wish)
+            return True
+
+        await self._must_note(note)
+        await self._port()
+        return stands
 
     async def forget(self, node: str) -> None:
         await self._port()

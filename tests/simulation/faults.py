@@ -8,8 +8,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from replication.core.roles import OrderKind
+from replication.core.tasks import REPLACES_DATA, TaskKind
 from replication.core.vault_ports import DatabaseError
-from replication.core.view import NodeView, SwitchoverWish
+from replication.core.view import NodeView, RebuildWish, SwitchoverWish
 from tests.simulation.controller import Controller
 from tests.simulation.host import VaultHost
 from tests.simulation.mariadbd import APPLY
@@ -56,6 +57,10 @@ class Faults:
         primary, acker = row.primary[:1], row.promotable[:1]
         if target == "primary":
             return hosts.get(primary)
+        if target in ("source", "target"):
+            kinds = REPLACES_DATA if target == "target" else {TaskKind.SEND}
+            at_it = [h for h in hosts.values() if (t := h.copies.task) is not None and t.active and t.kind in kinds]
+            return at_it[0] if at_it else self._host("fallback" if target == "target" else "primary")
         if target == "acker":
             return hosts.get(acker) or self._host("fallback")
         if target == "fallback":
@@ -359,6 +364,30 @@ class Faults:
         if node is not None:
             self._set(node, resync_wanted=True)
 
+    def _rebuild(self, fault: Fault) -> None:
+        """n: 0 lets the leader choose the source, 1 wants the primary, 2 the acker."""
+        row = self.db.content.row
+        source = ("", row.primary, row.promotable)[fault.n]
+        self._wish_for_data(self._wished(fault.target), source=source)
+
+    def _undo(self, fault: Fault) -> None:
+        self._wish_for_data(self._wished(fault.target), undo=True)
+
+    def _wish_for_data(self, node: NodeView | None, **how: Any) -> None:
+        if node is not None and node.wish is None:
+            self._set(node, rebuild=RebuildWish(operation=f"copy{next(self._wishes)}", **how))
+
+    def _cancel_rebuild(self, fault: Fault) -> None:
+        """As the job of the wish does: the wish is taken back, and whoever is at it is told to end."""
+        for node in list(self.db.content.nodes.values()):
+            if node.rebuild is not None:
+                self._set(node, rebuild=None)
+        for host in self.world.hosts.values():
+            if host.agent is not None and host.copies.task is not None:
+                task, tasks = host.copies.task, host.agent.tasks
+                if not host.agent.program.frozen:
+                    tasks.cancel(task.operation)
+
     def _switchover(self, fault: Fault) -> None:
         node, content = self._wished(fault.target), self.db.content
         if node is not None and content.wish is None:
@@ -409,6 +438,8 @@ class Faults:
         for host in self.world.hosts.values():
             if host.agent is not None and host.agent.revival.gave_up:  # as its sentence says
                 host.start_agent()
+            if host.disk.durable.needs_rebuild:
+                self._wish_for_data(self._wished(host.name))
         self._add_again()
 
 

@@ -88,6 +88,12 @@ class History:
         if lacks:
             self.violate(f"{acker} is published as promotable and lacks acknowledged rows {lacks[:5]}")
 
+    def replaced(self, node: str) -> None:
+        """Its database has got other data. Who is published as promotable has every acknowledged row all the same."""
+        self.note(node, "has other data")
+        if node == self.row.promotable[:1]:
+            self._check_published(node)
+
     def obeyed(self, node: str, sender: str, epoch: int) -> None:
         """An agent has promised the epoch of a command that changes it. A mere PROMISE under an epoch that a restored database
         gave twice is sorted out by the agents: each belongs to whom it promised first."""

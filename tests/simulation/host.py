@@ -12,6 +12,7 @@ from replication.core.vault_ports import AgentState, Ports
 from replication.procedures.vault.lease import Lease
 from tests.simulation.agent import Server, VaultAgent
 from tests.simulation.controller import Refused
+from tests.simulation.copies import CopyDisk
 from tests.simulation.disk import Disk
 from tests.simulation.kernel import Kernel
 from tests.simulation.network import Network
@@ -26,6 +27,7 @@ class VaultHost:
         self.kernel, self.network, self.server, self.rng = kernel, network, server, rng
         self.name, self.address = name, address
         self.disk = Disk(kernel, rng, AgentState(server_id=number))
+        self.copies = CopyDisk()
         self._boots, self.runs = count(1), count(1)
         self.peers: Mapping[str, VaultHost] = {}
         """All hosts, by address."""
@@ -41,6 +43,8 @@ class VaultHost:
         self.agent: VaultAgent | None = None
         self.fuse: int | None = None
         """The agent is killed at its n-th use of a port from now on, before or after its effect."""
+        self.replaced: Callable[[], None] = lambda: None
+        """Called when its database has got other data."""
         self.state_changed: Callable[[AgentState, AgentState], None] = lambda before, after: None
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -98,6 +102,7 @@ class VaultHost:
             process=Fused(ports.process, self),
             database=Fused(ports.database, self),
             firewall=Fused(ports.firewall, self),
+            tasks=Fused(ports.tasks, self),
         )  # type: ignore[arg-type]
 
     def burn(self) -> None:

@@ -13,7 +13,7 @@ from replication.core import plan
 from replication.core.report import NodeReport
 from replication.core.view import NodeView, VaultView
 from replication.procedures.controller import sight
-from tests.simulation.schedule import Schedule, generate
+from tests.simulation.schedule import WITH_COPIES, Schedule, generate
 from tests.simulation.world import Result, Simulation
 
 Setup = Callable[[Simulation], None]
@@ -31,10 +31,11 @@ class Failure:
 
     def __str__(self) -> str:
         only = ",".join(map(str, self.kept))
+        copies = " --copies" if self.shrunk.seed.endswith(WITH_COPIES) else ""
         lines = [
             f"seed {self.seed}: {self.violations[0]}",
             *(f"    also: {v}" for v in self.violations[1:4]),
-            f"  replay: script/simulate --start {self.seed} --seeds 1 --verbose --faults {only or 'none'}",
+            f"  replay: script/simulate --start {self.seed} --seeds 1{copies} --verbose --faults {only or 'none'}",
             f"  {len(self.kept)} of its {self.faults} faults are needed ({_describe(self.shrunk)}):",
             *(f"    {fault}" for fault in self.shrunk.faults),
         ]

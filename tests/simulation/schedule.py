@@ -4,7 +4,7 @@ Targets are names of nodes ("a", "b", "c"), of controllers ("one", "two"), or ro
 "primary", "acker", "fallback", "leader", "standby". Every schedule ends healed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -60,9 +60,16 @@ class Kind:
 
 
 _ROLES: Final = ("primary", "primary", "acker", "a", "b", "fallback")
+_COPYING: Final = (
+    "crash database", "freeze database", "kill agent", "freeze agent", "kill agent at port", "power off", "freeze host",
+    "disk full", "isolate",
+)  # fmt: skip
+"""Kinds that hit a copy while it is made: see `_during_the_copy`."""
 _LEADERS: Final = ("leader", "leader", "leader", "standby")
 _ENDS: Final = ("primary", "acker", "fallback", "leader", "standby", "metadata", "a", "b")
 
+WITH_COPIES: Final = " with copies"
+"""Behind the seed of a schedule that `with_copies` made."""
 ALL_AT_ONCE: Final = 0.05
 """How often a schedule has a fault that hits everybody."""
 
@@ -95,9 +102,23 @@ KINDS: Final = (
     Kind("delete", ("acker", "fallback"), (0.5, 4.0), weight=0.7),
     Kind("re-synchronize", ("acker", "fallback"), weight=0.5),
     Kind("switchover", ("acker", "fallback"), weight=2.0),
+    Kind("rebuild", ("acker", "acker", "fallback", "fallback", "a", "b"), n=(0, 2), weight=3.0),
+    Kind("undo", ("acker", "fallback", "a", "b"), weight=0.2),
+    Kind("cancel rebuild", ("",), weight=0.3),
     Kind("stop service", ("",), (0.2, 3.0), weight=0.5),
     Kind("run now", ("",), weight=0.2),
 )
+
+
+def with_copies(seed: int) -> Schedule:
+    """As `generate`, and at least one full copy is wished."""
+    schedule, rng = generate(seed), Random(f"copies {seed}")
+    faults = list(schedule.faults)
+    kind = next(k for k in KINDS if k.name == "rebuild")
+    for _ in range(rng.choice((1, 1, 2))):
+        copy = _fault(rng, kind, 0.7, 3.0)
+        faults += [copy, *_during_the_copy(rng, copy.at)]
+    return replace(schedule, seed=f"{seed}{WITH_COPIES}", faults=tuple(sorted(faults, key=lambda f: f.at)))
 
 
 def generate(seed: int) -> Schedule:
@@ -110,6 +131,8 @@ def generate(seed: int) -> Schedule:
     window = rng.uniform(0.5, 5.0)
     begin = 0.7 if warm else rng.uniform(0.1, 3.0)
     faults = [_fault(rng, rng.choice(kinds), begin, window) for _ in range(count)]
+    for copy in [f for f in faults if f.kind == "rebuild"]:
+        faults += _during_the_copy(rng, copy.at)
     if rng.random() < ALL_AT_ONCE:
         faults += _everybody(rng, nodes, begin + window * rng.random())
     armed = rng.random() < 0.5
@@ -123,6 +146,21 @@ def _everybody(rng: Random, nodes: int, at: float) -> list[Fault]:
         Fault(round(at + 0.05 * rng.random(), 3), kind, target, seconds=round(rng.uniform(0.3, 4.0), 3))
         for target in targets
     ]
+
+
+def _during_the_copy(rng: Random, at: float) -> list[Fault]:
+    """Up to two things that go wrong with the source, the target or the vault's other nodes while the copy is made; and now and
+    then it is undone."""
+    faults = []
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        kind = rng.choice([k for k in KINDS if k.name in _COPYING])
+        fault = _fault(rng, kind, at, 3.0)
+        faults.append(replace(fault, target=rng.choice(("source", "target", "target", "primary", "acker"))))
+    if rng.random() < 0.2:
+        faults.append(Fault(round(at + rng.uniform(0.1, 3.0), 3), "cancel rebuild"))
+    if rng.random() < 0.4:
+        faults.append(Fault(round(at + rng.uniform(3.0, 6.0), 3), "undo", rng.choice(("acker", "fallback", "a", "b"))))
+    return faults
 
 
 def _one_restore(faults: list[Fault]) -> list[Fault]:

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable
 from multiprocessing import Pool
 
-from tests.simulation import variants_agent, variants_controller
+from tests.simulation import variants_agent, variants_controller, variants_copies
 from tests.simulation.variants import VARIANTS, Variant
 
-REGISTERED = (variants_agent, variants_controller)
+REGISTERED = (variants_agent, variants_controller, variants_copies)
 
 
 def main() -> int:

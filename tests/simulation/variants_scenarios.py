@@ -269,3 +269,20 @@ def dies_with_a_tail(m: Make) -> Scenario:
     m.fault(at + m.r.uniform(0.5, 0.9), "crash database", "a")
     m.lasts(7)
     return m.done()
+
+
+def acker_goes_back(m: Make) -> Scenario:
+    """It is rebuilt, becomes the acker again, and goes back to its data of before: those are seconds old by then."""
+    m.fault(0.8, "rebuild", "b")
+    m.fault(m.r.uniform(8.0, 9.0), "undo", "b")
+    m.lasts(11)
+    return m.done(nodes=m.r.choice((2, 3)))
+
+
+def acker_rebuilt_from_a_slow_fallback(m: Make) -> Scenario:
+    """What is copied has all been received and is not all applied; nobody else could become the acker meanwhile."""
+    m.fault(m.r.uniform(0.9, 1.2), "rebuild", "b")
+    m.on(Verb.SEND, "stop applier", "c", after=0.001, seconds=6.0)
+    m.prepared.append(lambda simulation: setattr(simulation.hosts["c"].copies, "seconds", (2.0, 4.0)))
+    m.lasts(8)
+    return m.done(nodes=3)

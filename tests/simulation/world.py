@@ -97,6 +97,7 @@ class Simulation:
         host.state_changed = lambda before, after: self.history.state_changed(name, before, after)
         host.obeyed = lambda sender, epoch: self.history.obeyed(name, sender, epoch)
         host.violated = self.history.violate
+        host.replaced = lambda: self.history.replaced(name)
         host.said = lambda text: self.history.note(name, text)
         self.hosts[name] = host
         role = SystemRole.PRIMARY if number == 1 else SystemRole.FALLBACK
@@ -248,6 +249,10 @@ class Simulation:
             order, open_ = host.agent.state.read().order_kind, not self._closed(host)
             if (host is primary) != open_:
                 return f"{name} is {'open' if open_ else 'closed'}, its order is {order}"
+        for node in content.nodes.values():
+            task = self.hosts[node.hostname].copies.task
+            if node.wish is not None or (task is not None and task.active):
+                return f"{node.hostname} is to have other data, or to send them"
         if not row.promotable:
             left = [n for n in content.nodes.values() if n.id != row.primary and n.hostname not in held]
             return "the vault is solo" if left else ""
