@@ -72,7 +72,7 @@ def test_a_diverged_node_is_replaced_only_when_confirmed_and_exported_first(pair
     write(node, "only here")  # as a person with the root account might, by mistake
     node.sql("SET GLOBAL read_only = 1")
     write(pair.primary, "and on the Master")  # the same number: strict mode stops the fallback here
-    wait_for(lambda: pair.stack.status_of(node.hostname)[0] in ("error", "diverged"), 30, "its replication stops")
+    wait_for(lambda: pair.stack.status_of(node.hostname)[0] in ("slave-error", "diverged"), 30, "its replication stops")
     refused = pair.wait_ended(pair.command("resynchronize"))
     assert refused["state"] == "failed", refused
     assert "it is to be confirmed with its hostname" in refused["result"]["summary"]
