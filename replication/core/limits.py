@@ -146,5 +146,5 @@ COMPARE_REACH: Final = timedelta(milliseconds=400)
 """How long a fallback may take to apply what the primary had when the rows were held."""
 COMPARE_WAIT_MAX: Final = timedelta(seconds=10)
 """How long a fallback may take to apply what the primary had when it was read."""
-COMPARE_TURN: Final = timedelta(seconds=15)
+COMPARE_TURN: Final = timedelta(seconds=60)
 """A comparison that has asked for nothing for this long makes room for another one."""
