@@ -204,10 +204,13 @@ def _membership(question: Question, report: NodeReport) -> Sequence[Check]:
         says = f"{report.hostname} belongs to another vault: delete it there first, or purge it with {report.purge_command}."
         return [Check(name, Outcome.ERROR, says, "F25", "ip_address")]
     if report.quarantine:
-        says = f"This node is held back: {report.quarantine}. It will not follow as it is."
+        says = (
+            f"This node is held back: {report.quarantine}. It will not follow as it is: add it, then rebuild it; what it "
+            "has now is kept."
+        )
         return [Check(name, Outcome.WARNING, says, "F55")]
     if report.needs_rebuild:
-        says = f"This node cannot follow without a full copy: {report.needs_rebuild}."
+        says = f"This node cannot follow without a full copy: {report.needs_rebuild}. Add it, then rebuild it."
         return [Check(name, Outcome.WARNING, says, "F56")]
     back = "It was a node of this vault before." if report.vault else "It belongs to no vault yet."
     return [Check(name, Outcome.OK, back)]

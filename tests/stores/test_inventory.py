@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from replication.core.errors import ReplicationError
 from replication.core.foresight import Foresight, foresee
 from replication.core.roles import NodeStatus, SystemRole
 from replication.core.snapshot import NodeRow
+from replication.core.view import RebuildWish
 from replication.stores import inventory
 from replication.stores.events import EventStore
 from replication.stores.highwater import FILE_NAME, HighWater
@@ -133,6 +135,35 @@ def test_who_no_longer_leads_notes_nothing(store: InventoryStore) -> None:
     with pytest.raises(ReplicationError, match="no longer leads"):
         asyncio.run(store.mark(B, locked_out=False))
     assert VaultNode.objects.get(pk=B).locked_out
+
+
+def test_the_answer_to_a_wish_for_a_copy_replaces_that_wish_only(vault: Vault, store: InventoryStore) -> None:
+    """An operator may take a wish back, and another one may be there by the time the leader answers the first."""
+    wish = RebuildWish(operation="copy", source=A, bytes_per_second=7)
+    VaultNode.objects.filter(pk=B).update(rebuild_wish=wish.to_json())
+    (config,) = load_snapshot().vaults
+    assert next(n for n in config.nodes if n.id == B).rebuild == wish
+    assert config.work_is_waiting
+    assert not asyncio.run(store.answer_rebuild(B, "another", None))
+    refused = replace(wish, refused="K40 · its disk has no room", chosen=True)
+    assert asyncio.run(store.answer_rebuild(B, "copy", refused))
+    (config,) = load_snapshot().vaults
+    seen = next(n for n in config.nodes if n.id == B)
+    assert (seen.rebuild, seen.wish) == (refused, None)
+    assert asyncio.run(store.answer_rebuild(B, "copy", None))
+    assert VaultNode.objects.get(pk=B).rebuild_wish is None
+    assert not asyncio.run(store.answer_rebuild(B, "copy", refused)), "it was taken back"
+    assert VaultNode.objects.get(pk=B).rebuild_wish is None
+
+
+def test_who_no_longer_leads_answers_no_wish(store: InventoryStore) -> None:
+    wish = RebuildWish(operation="copy").to_json()
+    VaultNode.objects.filter(pk=B).update(rebuild_wish=wish)
+    release(LEASE, holder("one"))
+    acquire(LEASE, holder("two"))
+    with pytest.raises(ReplicationError, match="no longer leads"):
+        asyncio.run(store.answer_rebuild(B, "copy", None))
+    assert VaultNode.objects.get(pk=B).rebuild_wish == wish
 
 
 def test_a_note_that_cannot_be_written_fails_the_step_and_not_the_service(store: InventoryStore) -> None:
