@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MARGIN_BYTES: Final = 256 * 1024 * 1024
 """Beside the copy itself: redo log that comes with it, and room for the primary's next transactions."""
+MEMORY_MIN: Final = 32 * 1024 * 1024
 PIPE_BYTES: Final = 1024 * 1024
 POLL_SECONDS: Final = 0.2
 END_SECONDS: Final = 60
@@ -72,7 +73,7 @@ class Receive:
         return lambda task: self._carry_out(task, args, fence)
 
     def resume(self, report: TaskReport) -> Body | None:
-        places, swap, operation = self._places, self._swap, report.operation
+        swap, operation = self._swap, report.operation
         try:
             position = swap.position()
             stage = swap.take_up(operation)
@@ -86,9 +87,7 @@ class Receive:
             raise TaskFailed(f"what is left of it cannot be read: {error}") from error
         if journal is not None:
             return lambda task: swap.carry_out(task, journal)
-        with suppress(OSError):
-            remove(places.incoming)
-            remove(places.ready)
+        self._clean_up()
         if report.phase in NO_WAY_BACK:
             raise TaskFailed("the agent ended while the copy was put in its place; the data of before are there")
         return None
@@ -136,7 +135,7 @@ class Receive:
     # --- the copy -----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, task: Task, args: RebuildArgs, fence: Fence) -> None:
-        places, operation = self._places, task.report.operation
+        operation = task.report.operation
         try:
             self._intake.open(operation, args.source_subject)
             task.tell(total=args.source_bytes)
@@ -149,13 +148,21 @@ class Receive:
             journal = self._noted(operation, fence)
             if journal is None:
                 raise TaskFailed("the copy that was just made ready is gone; nothing was changed")
-            task.check()
+            task.phase(TaskPhase.SWAPPING)
         except BaseException:
-            with suppress(OSError):
-                remove(places.incoming)
-                remove(places.ready)
+            self._clean_up()
             raise
-        self._swap.carry_out(task, journal)
+        try:
+            self._swap.carry_out(task, journal)
+        except TaskFailed:
+            if not self._swap.pending:
+                self._clean_up()
+            raise
+
+    def _clean_up(self) -> None:
+        for left in (self._places.incoming, self._places.ready):
+            with suppress(OSError):
+                remove(left)
 
     def _receive(self, task: Task, args: RebuildArgs) -> str:
         """Until all of it lies in `incoming`. Returns the gtid_binlog_state that the source had when it began."""
@@ -255,7 +262,7 @@ class Receive:
     def _make_ready(self, task: Task, binlog_state: str) -> None:
         config, places = self._config, self._places
         arguments = [
-            *DIES_WITH_US, config.mariadb_backup, "--no-defaults", "--prepare", f"--use-memory={config.buffer_pool}",
+            *DIES_WITH_US, config.mariadb_backup, "--no-defaults", "--prepare", f"--use-memory={memory_for(config.buffer_pool)}",
             f"--target-dir={places.incoming}",
         ]  # fmt: skip
         with (
@@ -349,6 +356,17 @@ class Receive:
         )
         how = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
         return f"{what}: {last.strip() or f'see {self._log_file}'} ({how})"
+
+
+def memory_for(buffer_pool: str) -> int:
+    """Bytes for preparing a copy: a buffer pool like the database's own, but that one is still there; half of what is free at most."""
+    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(buffer_pool[-1], 1)
+    wanted = int(buffer_pool.rstrip("KMG")) * unit
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        wanted = min(wanted, free // 2)
+    return max(MEMORY_MIN, wanted)
 
 
 def read_position(copy: Path) -> str:

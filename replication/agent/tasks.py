@@ -165,7 +165,7 @@ class TaskRunner:
                 self._end(replace(left, phase=TaskPhase.FAILED, says=str(error)))
                 return
             if body is not None:
-                self._run(body, left)
+                self._start(body, left)
                 return
             says = f"the agent ended while it was {left.phase.value}; nothing was changed"
             self._end(replace(left, phase=TaskPhase.FAILED, says=says))
@@ -211,6 +211,9 @@ class TaskRunner:
             self.note(report)
         except TaskFailed as error:
             raise TaskRefused(str(error)) from error
+        return self._start(body, report)
+
+    def _start(self, body: Body, report: TaskReport) -> TaskReport:
         task = Task(self, report)
         self._running = task
         self._thread = threading.Thread(target=self._carry_out, args=(task, body), name=report.kind.value, daemon=True)
@@ -229,9 +232,7 @@ class TaskRunner:
             ended = _cancelled(task)
         except TaskFailed as error:
             cancelled = task.cancelled.is_set() and task.report.phase not in NO_WAY_BACK
-            ended = (
-                _cancelled(task) if cancelled else replace(task.report, phase=TaskPhase.FAILED, says=str(error))
-            )
+            ended = _cancelled(task) if cancelled else replace(task.report, phase=TaskPhase.FAILED, says=str(error))
         except Exception as error:
             log.exception("%s failed by a fault of ours", task.report.kind.value)
             ended = replace(

@@ -289,6 +289,25 @@ def test_an_agent_that_is_stopped_or_killed_meanwhile_says_so(pair: Pair, tmp_pa
         assert says.endswith("nothing was changed")
 
 
+def test_a_fence_that_came_meanwhile_keeps_the_copy_out(pair: Pair, tmp_path: Path) -> None:
+    source, target = pair
+    hold(target).touch()
+    operation, stream = begin(source, target)
+    stream.send(backup_of(source, tmp_path / "scratch"))
+    assert stream.end()[0] == 200
+    stream.close()
+    wait_phase(target, TaskPhase.PREPARING)
+    order(target, Verb.FENCE)
+    hold(target).unlink()
+    report = wait_ended(target, operation)
+    assert report.task is not None
+    assert (report.task.phase, report.task.says) == (
+        TaskPhase.FAILED,
+        "it was fenced in the meantime; nothing was changed",
+    )
+    assert (target.database_pid, report.kept) == (0, None)
+
+
 # --- and when it goes well --------------------------------------------------------------------------------------------
 
 
@@ -297,7 +316,7 @@ def test_a_copy_takes_the_place_of_the_data_and_the_node_serves(pair: Pair) -> N
     for _ in range(BLOBS):
         source.sql("INSERT INTO vault.rows_ (filling) VALUES (REPEAT('x', %s))", BLOB_BYTES)
     former = target.report()
-    assert former.database is not None
+    assert target.database_pid == 0, "it is fenced, and an order to be rebuilt ends that: it starts closed"
     operation = rebuild(target, source, source_bytes=BLOBS * BLOB_BYTES)
     send(source, target, operation, bytes_per_second=100 * 2**20)
     slowest, seen = 0.0, set()
@@ -328,7 +347,6 @@ def test_a_copy_takes_the_place_of_the_data_and_the_node_serves(pair: Pair) -> N
     found = report.database
     assert found is not None
     assert (found.read_only, found.gtid_slave_pos, found.gtid_binlog_pos) == (True, task.position, task.position)
-    assert found.server_id != former.database.server_id
     assert (report.vault, report.node) == (former.vault, former.node)
     assert report.epoch >= former.epoch > 0
     assert (report.quarantine, report.needs_rebuild, report.tainted, report.order_kind) == (
@@ -370,6 +388,16 @@ def test_what_is_kept_is_told_and_removed_by_its_operation(pair: Pair) -> None:
         assert target.request("POST", "/kept/remove", json.dumps({"operation": kept.operation}).encode())[0] == 200
     assert target.report().kept is None
     wait_for(lambda: not list(target.home.glob("data.old*")), 5, "it is gone")
+
+
+def test_a_purge_removes_what_is_kept_too(pair: Pair) -> None:
+    source, target = pair
+    assert copy(source, target).kept is not None
+    order(target, Verb.DETACH, {"leave": True})
+    done = target.run("purge", "--yes-i-mean", target.hostname)
+    assert done.returncode == 0, done.stderr
+    target.wait_agent_ended()
+    assert not target.home.exists()
 
 
 def resident_kib(host: VaultHost) -> int:

@@ -45,7 +45,7 @@ exit $code
 LONG = pytest.mark.long
 POINTS = [
     pytest.param("write_note:1:before", id="before the journal", marks=LONG),
-    pytest.param("write_note:1:after", id="after the journal"),
+    pytest.param("write_note:1:after", id="after the journal", marks=LONG),
     pytest.param("kill:1:after", id="mariadbd is killed", marks=LONG),
     pytest.param("move:1:after", id="no data directory at all"),
     pytest.param("move:2:after", id="the copy is in its place", marks=LONG),
@@ -191,6 +191,18 @@ def test_an_agent_killed_while_it_puts_data_back(pair: Pair, stream: bytes, poin
 def command_that_dies(host: VaultHost, verb: Verb, operation: str) -> None:
     with contextlib.suppress(OSError):  # it may die before it answers
         command(host, verb, operation)
+
+
+def test_a_swap_that_no_task_remembers_is_undone(pair: Pair, stream: bytes) -> None:
+    source, target = pair
+    restart_to_die(target, "move:1:after")
+    begin(source, target, stream)
+    wait_dead(target)
+    assert not (target.home / "data").exists()
+    (target.home / "task.json").unlink()
+    target.start()
+    assert data(target) == {"old"}
+    assert (target.report().task, target.report().kept) == (None, None)
 
 
 @contextlib.contextmanager
