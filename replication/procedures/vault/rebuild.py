@@ -6,7 +6,7 @@ from typing import Any
 
 from replication.core.roles import OrderKind
 from replication.core.tasks import TaskKind, TaskOrder
-from replication.core.vault_ports import TaskRefused
+from replication.core.vault_ports import DatabaseError, TaskRefused
 
 from .work import Work
 
@@ -35,11 +35,17 @@ def _stand_back(work: Work) -> None:
         raise work.refusal("is-primary", "it is the primary")
     if not ports.process.running():
         return
-    now = db.switches()
-    db.set_acknowledging(False)
-    if now.acknowledging or now.stream_acknowledges:
-        db.stop_receiver()
-        db.start_receiver()
+    try:
+        now = db.switches()
+        db.set_acknowledging(False)
+        if now.acknowledging or now.stream_acknowledges:
+            db.stop_receiver()
+            db.start_receiver()
+    except DatabaseError:
+        # It hangs, or does not get ready: the more it needs other data. Killed it acknowledges for nobody, and every start
+        # begins with its flag off.
+        with work.step("kill"):
+            ports.process.kill()
 
 
 def _begin(work: Work, kind: TaskKind) -> Mapping[str, Any]:
