@@ -38,7 +38,7 @@ class Export:
             return refused(chosen)
         found = map(self.as_row, in_pieces(self.order, rows.filter(chosen.where)))
         pieces, mime = (
-            (_csv(self.columns, found), "text/csv")
+            (csv_pieces(self.columns, found), "text/csv")
             if kind == "csv"
             else (_json(self.rows, found, chosen, now), "application/json")
         )
@@ -75,7 +75,7 @@ class _Echo:
         return text
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def csv_pieces(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     # The mark tells spreadsheet programs that this is UTF-8.
     write = csv.writer(_Echo()).writerow
     yield "\ufeff" + write(columns)

@@ -51,6 +51,7 @@ class Migration(migrations.Migration):
                 ('transaction_count', models.PositiveIntegerField(default=0, verbose_name='transactions')),
                 ('transactions', models.JSONField(blank=True, default=list)),
                 ('rotate', models.JSONField(blank=True, default=list)),
+                ('notes', models.JSONField(blank=True, default=list)),
                 ('handled_at', models.DateTimeField(blank=True, null=True, verbose_name='dealt with')),
                 ('note', models.CharField(blank=True, default='', max_length=500, verbose_name='note')),
             ],

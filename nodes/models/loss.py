@@ -25,10 +25,13 @@ class LossReport(models.Model):
     first_at = models.DateTimeField(null=True, blank=True)
     last_at = models.DateTimeField(null=True, blank=True)
     transaction_count = models.PositiveIntegerField(_("transactions"), default=0)
-    # replication.core.losses: [{"gtid", "at", "changes": [{"table", "verb", "key", "shown", "masked"}]}], the first thousands.
+    # The first thousands: [{"gtid", "at", "whole", "cut", "changes": [{"table", "verb", "key", "shown", "changed", "says"}]}]; see
+    # replication.core.losses.Change. "cut": a start had cut it off, so that nobody ever got an OK for it.
     transactions = models.JSONField(default=list, blank=True)
-    # What to rotate: [{"table", "key", "name", "columns", "last_at"}].
+    # What to rotate: [{"table", "key", "name", "columns", "last_at", "times"}].
     rotate = models.JSONField(default=list, blank=True)
+    # Sentences: what the list leaves out, and what is not known.
+    notes = models.JSONField(default=list, blank=True)
     handled_at = models.DateTimeField(_("dealt with"), null=True, blank=True)
     handled_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"

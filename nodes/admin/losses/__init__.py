@@ -1,0 +1,1 @@
+"""Lost transactions: list, report, downloads, dealt with."""
