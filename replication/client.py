@@ -182,6 +182,8 @@ class AgentClient:
         status, data = await self._ask(node, "POST", f"compare/{what}", total=COMPARE_SECONDS, json=dict(body))
         if status == 200 and isinstance(data, dict):
             return data
+        if status == 404:
+            raise NodeUnreachable(node.hostname, "lacks", "its agent is too old to be compared")
         raise _refused(node, "compare", status, data)
 
     async def transactions(self, node: NodeView) -> Inventory:

@@ -123,6 +123,7 @@ class Comparer:
         self._socket, self._side = socket, side
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="compare")
         self._held: _Held | None = None
+        self._asking: LocalSession | None = None
         self._operation, self._asked = "", float("-inf")
 
     async def answer(self, what: str, wish: Wish) -> Mapping[str, Any]:
@@ -140,8 +141,10 @@ class Comparer:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._carry_out, work, wish)
 
     def end(self) -> None:
-        if self._held is not None:
-            self._held.session.abort()
+        """The agent ends: what is asked at this moment is broken off."""
+        for session in (self._asking, self._held.session if self._held is not None else None):
+            if session is not None:
+                session.abort()
         self._thread.shutdown(cancel_futures=True)
 
     def _take_turn(self, wish: Wish) -> None:
@@ -235,7 +238,7 @@ class Comparer:
         if self._held is not None:
             self._held.end()
             self._held = None
-        session = LocalSession(self._socket, read_seconds=round(limits.COMPARE_WAIT_MAX.total_seconds()) * 2)
+        session = self._asking = LocalSession(self._socket, read_seconds=round(limits.COMPARE_WAIT_MAX.total_seconds()) * 2)
         try:
             db = Checksums(session)
             db.prepare(limits.COMPARE_HOLD / 2 if wish.hold else limits.COMPARE_STATEMENT, limits.COMPARE_HOLD)
@@ -244,6 +247,7 @@ class Comparer:
                 raise CannotCompare("behind", f"it has applied up to {at or 'nothing'}, not {wish.reached}")
             yield db
         finally:
+            self._asking = None
             if self._held is None or self._held.session is not session:
                 session.close()
 

@@ -370,6 +370,8 @@ class VaultAgent:
 
     def _side(self) -> tuple[bool, str]:
         """Whether it is the primary, and why it can be compared with nothing, or ""."""
+        if self.config.engine != "mariadb":
+            return False, f"comparisons are made between MariaDB servers, and this one is {self.config.engine}"
         state, seen = self.state.read(), self.observer.report()
         if self.process.phase is not ProcessState.UP or seen is None:
             return False, f"its database is {self.process.phase.value}"

@@ -48,10 +48,11 @@ TRIES = 6
 """How often rows that clients are at, or definitions that are changing, are looked at before it is given up."""
 SETTLING: Final = 2
 """How often differing rows are looked at again before they are held: what was just written is the same a moment later."""
-ANSWER_TRIES = 6
+ANSWER_PATIENCE = timedelta(seconds=8)
 ANSWER_PAUSE: Final = timedelta(seconds=1)
 """An agent or a database that is started again answers within seconds, and a comparison of hours goes on."""
 PASSING: Final = frozenset({"side", "database"})
+LOST: Final = frozenset({"refused", "silent"})
 TURN_PAUSE: Final = timedelta(seconds=1)
 PAUSE: Final = timedelta(milliseconds=50)
 """Before the second look, doubled before each further one."""
@@ -184,7 +185,13 @@ class Comparing:
         size, found, enough = FIRST_ROWS, Rows(), False
         while True:
             await self.progress(table.name, self._rows, max(self._total, self._rows))
-            here, there = await self._both(table, after, rows=size)
+            try:
+                here, there = await self._both(table, after, rows=size)
+            except StepFailed as error:
+                if error.reason != "held" or size <= FEWEST_ROWS:  # it took too long
+                    raise
+                size = max(FEWEST_ROWS, size // 4)
+                continue
             self.figures.ranges += 1
             if not here.same(there):
                 self.figures.looked_again += 1
@@ -343,15 +350,15 @@ class Comparing:
             asked["wait"] = (wait or limits.COMPARE_WAIT_MAX).total_seconds()
         if table is not None:
             asked |= {"schema": table.schema, "table": table.table}
-        for number in range(ANSWER_TRIES):
+        until = self.clock.monotonic() + ANSWER_PATIENCE.total_seconds()
+        while True:
             try:
                 return await self.agents.compare(node, what, asked)
             except (NodeUnreachable, StepFailed) as error:
-                passing = isinstance(error, NodeUnreachable) or error.reason in PASSING
-                if not passing or what in ("release", "end") or number == ANSWER_TRIES - 1:
+                passing = error.kind in LOST if isinstance(error, NodeUnreachable) else error.reason in PASSING
+                if not passing or what in ("release", "end") or self.clock.monotonic() > until:
                     raise
                 await self.clock.sleep(ANSWER_PAUSE)
-        raise AssertionError("the last try returns or raises")
 
 
 def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
