@@ -2,14 +2,18 @@
 
 from .add_node import AddNodeForm
 from .addresses import clean_address, clean_hostname
+from .data import ConfirmForm, DataPolicyForm, RebuildForm
 from .node import LeaveForm, PauseForm, PolicyForm, SwitchoverForm, UpdateNodeForm
 from .service import ServiceSettingForm
 
 __all__ = [
     "AddNodeForm",
+    "ConfirmForm",
+    "DataPolicyForm",
     "LeaveForm",
     "PauseForm",
     "PolicyForm",
+    "RebuildForm",
     "ServiceSettingForm",
     "SwitchoverForm",
     "UpdateNodeForm",

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Event, Operation, Vault, VaultNode
-from nodes.models.operation import DATA_KINDS, OPEN_STATES, REPLACING_KINDS
+from nodes.models.operation import OPEN_STATES, REPLACING_KINDS
 from nodes.sentences import written
 from replication.core.roles import NodeStatus
 
@@ -50,9 +50,13 @@ class Around:
 
 def around(vault: Vault) -> Around:
     """At this moment. Three queries."""
-    rows = Operation.objects.filter(vault=vault, kind__in=DATA_KINDS, state__in=OPEN_STATES)
-    found = {(kind, node or "") for kind, node in rows.values_list("kind", "node")}
-    return Around(watched=is_watched(), open=found)
+    return Around(watched=is_watched(), open=open_operations(vault))
+
+
+def open_operations(vault: Vault) -> frozenset[tuple[str, str]]:
+    """Kind and node id, "" for none, of what is queued or running. One query."""
+    rows = Operation.objects.filter(vault=vault, state__in=OPEN_STATES).values_list("kind", "node")
+    return frozenset((kind, node or "") for kind, node in rows)
 
 
 def kept_of(node: VaultNode) -> Mapping[str, Any] | None:

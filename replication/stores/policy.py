@@ -1,12 +1,17 @@
-"""The vault's policy: what happens to writes when the acker is lost."""
+"""The vault's policy: what happens to writes when the acker is lost; copies, comparisons and backups."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from django.db import transaction
 
 from nodes.models import Vault
 
 from . import audit
+
+DATA_POLICY: Final = (
+    "rebuild_policy", "copy_mib_per_second", "keep_old_hours", "verify_every_hours", "backup_every_hours", "backups_kept"
+)  # fmt: skip
 
 
 def set_stay_writable(vault: Vault, stay_writable: bool, actor: Any, *, reason: str = "") -> bool:
@@ -23,5 +28,23 @@ def set_stay_writable(vault: Vault, stay_writable: bool, actor: Any, *, reason: 
             else "policy: block writes when the fallback is lost"
         )
         changes = {"stay_writable": (not stay_writable, stay_writable)}
+        audit.tell(before, text, changes, actor=actor, reason=reason, vault=before, epoch=before.epoch)
+    return True
+
+
+def set_data_policy(vault: Vault, values: Mapping[str, Any], actor: Any, *, reason: str = "") -> bool:
+    """Change what of DATA_POLICY is among the values, which whoever asked has checked. The same as before is no event."""
+    reason = " ".join(reason.split())
+    with transaction.atomic():
+        before = Vault.objects.select_for_update().get(pk=vault.pk)
+        changes = {
+            name: (getattr(before, name), values[name])
+            for name in DATA_POLICY
+            if name in values and getattr(before, name) != values[name]
+        }
+        if not changes:
+            return False
+        Vault.objects.filter(pk=before.pk).update(**{name: after for name, (_before, after) in changes.items()})
+        text = "setting of copies and backups changed"
         audit.tell(before, text, changes, actor=actor, reason=reason, vault=before, epoch=before.epoch)
     return True

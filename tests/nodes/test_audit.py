@@ -140,6 +140,11 @@ WISHES: dict[str, Wish] = {
         {"stay_writable": ("True", "False")},
         WHY,
     ),
+    "policy.set_data_policy": Wish(
+        lambda w: policy.set_data_policy(w.vault, {"rebuild_policy": "never"}, w.actor, reason=WHY),
+        {"rebuild_policy": ("nothing-lost", "never")},
+        WHY,
+    ),
     "cancelling.request_cancel": Wish(
         lambda w: cancelling.request_cancel(w.operation, w.actor, reason=WHY), {"state": ("Queued", "Cancelled")}, WHY
     ),

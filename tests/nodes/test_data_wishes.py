@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Event, Operation, Vault, VaultNode
+from nodes.models.operation import DATA_KINDS
 from replication.core.roles import NodeStatus
-from replication.stores import data_wishes
 from replication.stores.data_wishes import request
 from replication.stores.wishes import QueueUnavailable, RefusedWish
 
@@ -184,7 +184,7 @@ def test_every_kind_has_its_function(redis: None) -> None:
 
     from replication.jobs.queueing import FUNCTIONS, enqueue, enqueue_again
 
-    assert set(FUNCTIONS) == {*data_wishes.DATA_KINDS, OperationKind.PREFLIGHT}
+    assert set(FUNCTIONS) == {*DATA_KINDS, OperationKind.PREFLIGHT}
     for _ in range(2):
         enqueue("a" * 32, OperationKind.REBUILD)
     enqueue_again("a" * 32, OperationKind.REBUILD)

@@ -9,13 +9,14 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from nodes.admin.vault.menu import why_no_export, why_no_rebuild
-from nodes.admin.vault.rows import Row
 from nodes.models import Operation, Vault, VaultNode
 from replication.core.roles import NodeStatus
+from replication.stores.data_wishes import Around, why_not
 from tests.nodes.conftest import add
 from tests.nodes.test_screens import INTENT, VAULT, Pair, shown
 from tests.nodes.test_switchover import menu
+
+NOTHING_KEPT = "No old data is kept there: it was not rebuilt, or the old data was removed."
 
 
 def entry(text: str, node: VaultNode, label: str) -> str:
@@ -40,13 +41,18 @@ def test_a_healthy_fallback_offers_everything_that_is_possible(
         "Make Master",
         "Make inactive",
         "Pause automatic failover",
-        "Rebuild (full copy) It follows the Master: there is nothing to rebuild.",
+        "Compare with the Master",
+        "Rebuild (full copy)",
+        f"Undo rebuild {NOTHING_KEPT}",
         "Export lost transactions Nothing is lost here: it follows the Master.",
+        "Back up now",
+        f"Remove old data {NOTHING_KEPT}",
         "What this status means",
     ]
     own = f"{VAULT}{pair[1].pk}/"
     assert addresses(text, pair[1]) == [
-        own + "resynchronize/", own + "switchover/", own + "change/?active=0", VAULT + "pause/",
+        own + "resynchronize/", own + "switchover/", own + "change/?active=0", VAULT + "pause/", own + "compare/",
+        own + "rebuild/", own + "backup/",
     ]  # fmt: skip
     assert 'href="/admin/help/status/#node-slave--waiting-for-master-to-send-events" target="help"' in text
 
@@ -55,9 +61,10 @@ def test_the_master_may_not_leave_and_needs_no_copy(admin: Client, pair: Pair, l
     lead()
     text = shown(admin)
     assert "alpha.example is the current primary" in entry(text, pair[0], "Make inactive")
-    assert "It is the Master: the other nodes are copies of it." in entry(text, pair[0], "Rebuild")
+    assert "It is the Master: the other nodes are copies of it" in entry(text, pair[0], "Rebuild")
     assert "Nothing is lost here: it is the Master." in entry(text, pair[0], "Export")
-    assert addresses(text, pair[0]) == [f"{VAULT}{pair[0].pk}/resynchronize/", VAULT + "pause/"]
+    own = f"{VAULT}{pair[0].pk}/"
+    assert addresses(text, pair[0]) == [own + "resynchronize/", VAULT + "pause/", own + "compare/", own + "backup/"]
 
 
 def test_an_inactive_node_can_be_made_active(admin: Client, pair: Pair, lead: Callable[..., None]) -> None:
@@ -65,7 +72,7 @@ def test_an_inactive_node_can_be_made_active(admin: Client, pair: Pair, lead: Ca
     VaultNode.objects.filter(pk=pair[1].pk).update(active=False, status=NodeStatus.INACTIVE, detached=True)
     text = shown(admin)
     assert f"{VAULT}{pair[1].pk}/change/?active=1" in addresses(text, pair[1])
-    assert "make it active, and it catches up by itself" in entry(text, pair[1], "Rebuild")
+    assert "is inactive: make it active first" in entry(text, pair[1], "Rebuild")
     assert 'id="id_active" checked' in shown(admin, f"{VAULT}{pair[1].pk}/change/?active=1")
 
 
@@ -78,34 +85,37 @@ def test_a_diverged_node_says_which_rows_and_where_they_are(
     )
     text = shown(admin)
     assert "<small>extra transactions 0-2-7&lt;b&gt;</small>" in text
-    assert "they are in the binary logs on its host. What to do" in entry(text, pair[1], "Export")
-    assert "This version cannot make a full copy yet. What to do" in entry(text, pair[1], "Rebuild")
-    for rule in ("w65", "w68"):
-        assert f'<a href="/admin/help/wishes/#{rule}" target="help">' in text
-
-
-def row_with(status: NodeStatus, *, primary: bool = False, active: bool = True) -> Row:
-    return Row(
-        node=VaultNode(active=active), role="", shown=status, status="", level="", is_primary=primary, known=True,
-        detail="", last_seen="",
-    )  # fmt: skip
+    own = f"{VAULT}{pair[1].pk}/"
+    assert {own + "export/", own + "rebuild/"} <= set(addresses(text, pair[1]))
 
 
 @pytest.mark.parametrize("status", NodeStatus)
-def test_for_every_status_a_copy_and_an_export_are_refused_with_a_sentence_that_fits(status: NodeStatus) -> None:
-    rebuild, export = why_no_rebuild(row_with(status)), why_no_export(row_with(status))
-    assert rebuild.says.endswith((".", "!"))
-    assert export.says.endswith((".", "!"))
-    follows = status.value.startswith("slave-") and status is not NodeStatus.ERROR
-    assert (rebuild.rule == "W64") == follows
-    assert (export.rule == "W67") == follows
-    assert (export.rule == "W68") == (status is NodeStatus.DIVERGED), "only what is known to be lost is called lost"
-    assert (rebuild.rule == "W65") == (status in (NodeStatus.DIVERGED, NodeStatus.ERROR))
+def test_for_every_status_a_copy_and_an_export_are_possible_or_refused_with_a_sentence_that_fits(
+    pair: Pair, status: NodeStatus
+) -> None:
+    node = VaultNode(
+        vault=pair[0].vault, hostname="c.example", status=status, report={}, active=status is not NodeStatus.INACTIVE
+    )
+    now = Around(watched=True, open=())
+    rebuild, export = (why_not(kind, pair[0].vault, node, now) for kind in ("rebuild", "export"))
+    assert (rebuild is None) == (status not in (NodeStatus.UNREACHABLE, NodeStatus.INACTIVE))
+    assert (export is None) == (status is NodeStatus.DIVERGED), "only what is known to be lost is called lost"
+    for refused in (rebuild, export):
+        assert refused is None or refused.says.endswith((".", "!"))
+
+
+def test_kept_old_data_can_be_put_back_or_removed(admin: Client, pair: Pair, lead: Callable[..., None]) -> None:
+    lead()
+    before = shown(admin)
+    VaultNode.objects.filter(pk=pair[1].pk).update(report={"kept": {"operation": "k", "since": "", "bytes": 1}})
+    own = f"{VAULT}{pair[1].pk}/"
+    assert not {own + "undo/", own + "remove-kept/"} & set(addresses(before, pair[1]))
+    assert {own + "undo/", own + "remove-kept/"} <= set(addresses(shown(admin), pair[1]))
 
 
 def test_what_nobody_knows_is_not_called_healthy(admin: Client, pair: Pair) -> None:
     text = shown(admin)  # nobody leads
-    assert "Whether it needs one is not known" in entry(text, pair[1], "Rebuild")
+    assert "is stopped, or no worker runs it" in entry(text, pair[1], "Rebuild")
     assert "is stopped, or no worker runs it" in entry(text, pair[1], "Make Master")
 
 
@@ -149,9 +159,9 @@ def test_rows_are_kept_apart_by_permission(
     admin: Client, user: Callable[..., User], enter: Callable[..., Client], pair: Pair, lead: Callable[..., None]
 ) -> None:
     lead()
-    assert len(menu(shown(admin), pair[1])) == 7
+    assert len(menu(shown(admin), pair[1])) == 11
     assert menu(shown(enter(user())), pair[1]) == ["What this status means"]
-    assert len(menu(shown(admin), pair[1])) == 7
+    assert len(menu(shown(admin), pair[1])) == 11
 
 
 def test_no_more_rows_are_kept_than_that(

@@ -11,10 +11,11 @@ from django.utils.translation import gettext as _
 from nodes.admin import dialogs
 from nodes.admin.queues import enqueue_resynchronize
 from nodes.choices import OperationKind
-from nodes.forms import LeaveForm, SwitchoverForm, UpdateNodeForm
+from nodes.forms import ConfirmForm, LeaveForm, SwitchoverForm, UpdateNodeForm
 from nodes.models import VaultNode
 from replication.stores import leaving, wishes
 
+from .copy_plan import resync_plan, to_confirm
 from .known import known_of
 from .popup import VaultPopups
 
@@ -80,25 +81,42 @@ class RowActions(VaultPopups):
         )  # fmt: skip
 
     def resynchronize(self, request: HttpRequest, pk: str) -> HttpResponse:
+        """Says beforehand what it will do with each fallback. Where a diverged one would be replaced its hostname is typed."""
         self._need(request, "resynchronize")
         node = self._node(pk)
-        running = wishes.is_replacing(wishes.open_kinds(node.vault))
-        refused = wishes.why_not_resynchronize(node.vault, node, running=running)
-        if request.method == "POST" and refused is None:
-            answer = wishes.request_resynchronize(node, request.user, enqueue_resynchronize)
-            refused = answer if isinstance(answer, wishes.RefusedWish) else None
+        vault, posted = node.vault, request.POST if request.method == "POST" else None
+        refused = wishes.why_not_resynchronize(vault, node, running=wishes.is_replacing(wishes.open_kinds(vault)))
+        planned = resync_plan(vault, node) if refused is None else []
+        names = to_confirm(planned)
+        form = ConfirmForm(posted, typed=True, hostname=names) if names else None
+        if posted is not None and refused is None and (form is None or form.is_valid()):
+            said = form.cleaned_data if form is not None else {"confirm": "", "reason": ""}
+            refused = _not_confirmed(names, **said)
+            if refused is None:
+                refused = self._resynchronize(request, node, names, said["reason"])
             if refused is None:
                 messages.info(request, _("Re-synchronization has been started."))
                 return dialogs.done(request, self._back())
+            if form is not None and refused.field in form.fields:
+                form.add_error(refused.field, refused.says)
+                refused = None
         text = (
             _("Every active fallback is brought to the position that the Master has now.")
-            if node.vault.primary_id == node.pk
+            if vault.primary_id == node.pk
             else _("%(name)s is brought to the position that the Master has now.") % {"name": node.hostname}
         )
         return dialogs.show(
             request, self, "nodes/confirm.html", title=_("Re-synchronize Master?"), back=self._back(), text=text,
-            refused=refused,
+            refused=refused, planned=planned, form=form, dangerous=form is not None,
         )  # fmt: skip
+
+    @staticmethod
+    def _resynchronize(request: HttpRequest, node: VaultNode, names: str, reason: str) -> wishes.RefusedWish | None:
+        replace = VaultNode.objects.present().filter(vault=node.vault, hostname__in=names.split(", ")) if names else ()
+        answer = wishes.request_resynchronize(
+            node, request.user, enqueue_resynchronize, replace=list(replace), reason=reason
+        )
+        return answer if isinstance(answer, wishes.RefusedWish) else None
 
     def switchover(self, request: HttpRequest, pk: str) -> HttpResponse:
         """Make Master, and Fail back to Primary."""
@@ -132,6 +150,18 @@ class RowActions(VaultPopups):
         return dialogs.show(
             request, self, "nodes/confirm.html", title=_("Clear the hold?"), back=self._back(), text=text
         )
+
+
+def _not_confirmed(names: str, confirm: str, reason: str) -> wishes.RefusedWish | None:
+    """names: hostnames that have to be typed, in any order; "" for none."""
+    if not names:
+        return None
+    if sorted(confirm.lower().replace(",", " ").split()) != sorted(names.lower().split(", ")):
+        text = _("Type %(name)s here to confirm that you mean this node.")
+        return wishes.RefusedWish("W62", text % {"name": names}, "confirm")
+    if not reason:
+        return wishes.RefusedWish("W63", _("Say why: it is kept with the event and in the audit log."), "reason")
+    return None
 
 
 def _set_active(node: VaultNode, form: UpdateNodeForm, actor: Any) -> wishes.RefusedWish | None:

@@ -4,33 +4,34 @@ Pure: made of the rows that the screen has read already, so that 200 menus cost 
 again, and each wish once more under the lock.
 """
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
 from urllib.parse import quote
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from nodes.choices import OperationKind
-from nodes.help import help_url, node_status_heading, status_url
+from nodes.help import node_status_heading, status_url
 from nodes.models import Vault
 from replication.core.roles import NodeStatus
-from replication.stores import wishes
+from replication.stores import data_wishes, wishes
+from replication.stores.data_wishes import Around
 from replication.stores.wishes import RefusedWish
 
 from .rows import Row
 
-FOLLOWS: Final = frozenset(
-    {
-        NodeStatus.WAITING,
-        NodeStatus.CATCHING_UP,
-        NodeStatus.CONNECTING,
-        NodeStatus.RESYNCHRONIZING,
-        NodeStatus.NOT_FOLLOWING,
-    }
+ON_DATA: Final = (
+    (OperationKind.VERIFY, "compare", "verify", gettext_lazy("Compare with the Master")),
+    (OperationKind.REBUILD, "rebuild", "rebuild", gettext_lazy("Rebuild (full copy)")),
+    (OperationKind.UNDO, "undo", "rebuild", gettext_lazy("Undo rebuild")),
+    (OperationKind.EXPORT, "export", "rebuild", gettext_lazy("Export lost transactions")),
+    (OperationKind.BACKUP, "backup", "backup", gettext_lazy("Back up now")),
+    (OperationKind.REMOVE_KEPT, "remove-kept", "rebuild", gettext_lazy("Remove old data")),
 )
-"""It follows the Master, or will by itself."""
+"""Kind, address, permission and label of what works on a node's data."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Entry:
     name: str
     label: str
     url: str = ""
-    """Where it leads; of a refused one: what explains the way by hand, or ""."""
+    """Where it leads; "" of a refused one."""
     refused: RefusedWish | None = None
     popup: bool = True
     """It opens a popup; else a page in a tab of its own."""
@@ -52,16 +53,26 @@ class MenuFacts:
     base: str
     """Address of the screen, with a slash at its end."""
     may: Mapping[str, bool]
-    watched: bool
-    resynchronizing: bool
-    switching: bool
+    around: Around
     paused: bool
+
+    @property
+    def watched(self) -> bool:
+        return self.around.watched
+
+    @property
+    def resynchronizing(self) -> bool:
+        return wishes.is_replacing([kind for kind, _node in self.around.open])
+
+    @property
+    def switching(self) -> bool:
+        return self.around.has(OperationKind.SWITCHOVER)
 
     @property
     def key(self) -> tuple[Hashable, ...]:
         """Everything of it that a menu may show."""
         target = self.vault.intent.get("target", "") if self.vault.intent is not None else None
-        wished = (self.watched, self.resynchronizing, self.switching, self.paused)
+        wished = (self.watched, frozenset(self.around.open), self.paused)
         return (self.vault.pk, self.vault.primary_id, target, self.base, *self.may.items(), *wished)
 
 
@@ -87,60 +98,21 @@ def menu_of(row: Row, facts: MenuFacts) -> list[Entry]:
             ("resume", _("Resume automatic failover")) if facts.paused else ("pause", _("Pause automatic failover"))
         )
         entries.append(Entry(name, label, f"{facts.base}{name}/"))
-    if may["resynchronize"]:
-        entries.append(_by_hand("rebuild", _("Rebuild (full copy)"), why_no_rebuild(row)))
-        entries.append(_by_hand("export", _("Export lost transactions"), why_no_export(row)))
+    for kind, name, permission, words in ON_DATA:
+        if may[permission]:
+            refused = data_wishes.why_not(kind, vault, node, facts.around)
+            entries.append(_entry(name, str(words), f"{place}{name}/", refused))
     if url := _status_help(row.shown):
         entries.append(Entry("help", _("What this status means"), url, popup=False))
     return entries
 
 
-def why_no_rebuild(row: Row) -> RefusedWish:
-    """This version makes no full copy: why none is needed here, or what to do instead."""
-    if row.is_primary:
-        return RefusedWish("W64", _("It is the Master: the other nodes are copies of it."))
-    if not row.node.active:
-        return RefusedWish("W64", _("It is inactive: make it active, and it catches up by itself."))
-    if row.shown in FOLLOWS:
-        return RefusedWish("W64", _("It follows the Master: there is nothing to rebuild."))
-    if row.shown in (NodeStatus.DIVERGED, NodeStatus.ERROR):
-        return RefusedWish("W65", _("This version cannot make a full copy yet."))
-    return RefusedWish("W66", _("Whether it needs one is not known: it has to answer first."))
-
-
-def why_no_export(row: Row) -> RefusedWish:
-    """This version exports nothing: why nothing is lost here, or where the transactions are."""
-    if row.is_primary:
-        return RefusedWish("W67", _("Nothing is lost here: it is the Master."))
-    if row.shown is NodeStatus.DIVERGED:
-        return RefusedWish("W68", _("Not in this version: they are in the binary logs on its host."))
-    if row.shown in FOLLOWS:
-        return RefusedWish("W67", _("Nothing is lost here: it follows the Master."))
-    return RefusedWish("W66", _("Whether it has any is not known: it has to follow the Master first."))
-
-
-def facts_of(
-    vault: Vault, base: str, may: Mapping[str, bool], *, watched: bool, running: Collection[str], paused: bool
-) -> MenuFacts:
-    """running: the kinds of operation that are open."""
-    return MenuFacts(
-        vault=vault,
-        base=base,
-        may=may,
-        watched=watched,
-        resynchronizing=wishes.is_replacing(running),
-        switching=OperationKind.SWITCHOVER in running,
-        paused=paused,
-    )
+def facts_of(vault: Vault, base: str, may: Mapping[str, bool], *, around: Around, paused: bool) -> MenuFacts:
+    return MenuFacts(vault=vault, base=base, may=may, around=around, paused=paused)
 
 
 def _entry(name: str, label: str, url: str, refused: RefusedWish | None) -> Entry:
     return Entry(name, label, refused=refused) if refused is not None else Entry(name, label, url)
-
-
-def _by_hand(name: str, label: str, refused: RefusedWish) -> Entry:
-    """Never possible in this version; where something is to be done all the same, the help says how."""
-    return Entry(name, label, help_url(refused.rule) if refused.rule in ("W65", "W68") else "", refused)
 
 
 @cache

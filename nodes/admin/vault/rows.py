@@ -8,6 +8,7 @@ from nodes.choices import STATUS_LEVELS, status_label
 from nodes.models import Vault, VaultNode
 from nodes.sentences import said
 from replication.core.roles import NodeStatus, SystemRole
+from replication.stores.data_wishes import has_diverged, kept_of
 
 from .drift import differs
 
@@ -58,6 +59,9 @@ class Row:
             self.differs,
             self.is_primary,
             n.not_primary,
+            has_diverged(n),
+            bool(kept_of(n)),
+            n.report is None,
         )
 
 

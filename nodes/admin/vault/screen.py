@@ -15,11 +15,13 @@ from nodes.admin.operations.shown import on_vault, vault_annotations, vault_fact
 from nodes.admin.watch import Watch, lease_annotations
 from nodes.models import AppService, Event, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
-from replication.stores import wishes
+from replication.stores import data_wishes
+from replication.stores.data_wishes import Around
 from replication.stores.pausing import pause_of
 
 from .actions import RowActions
 from .add import AddNode
+from .data_actions import DataActions
 from .guards import fences_of, hold_of
 from .lag import LagChart
 from .menu import facts_of
@@ -35,7 +37,7 @@ def _service(field: str) -> Subquery:
 
 
 @admin.register(VaultNode)
-class VaultNodeAdmin(AddNode, RowActions, VaultPolicy, LagChart):
+class VaultNodeAdmin(AddNode, RowActions, DataActions, VaultPolicy, LagChart):
     screen_template = "nodes/vault.html"
     live_template = "nodes/vault_live.html"
 
@@ -90,10 +92,10 @@ class VaultNodeAdmin(AddNode, RowActions, VaultPolicy, LagChart):
             ages["heard"] = watch.answer_age(f"heard:{vault.promotable_id}")
         may = {
             name: request.user.has_perm(f"nodes.{name}_vaultnode")
-            for name in ("add", "change", "delete", "resynchronize", "switchover")
+            for name in ("add", "change", "delete", "resynchronize", "switchover", "rebuild", "verify")
         }
-        own = ("pause", "change", "clear_hold")
-        may["pause"], may["policy"], may["clear_hold"] = (request.user.has_perm(f"nodes.{name}_vault") for name in own)
+        own = {"pause": "pause", "policy": "change", "clear_hold": "clear_hold", "backup": "backup"}
+        may |= {name: request.user.has_perm(f"nodes.{permission}_vault") for name, permission in own.items()}
         context = {
             "vault": vault, "watch": watch, "rows": rows, "safety": safety, "fences": fences, "hold": hold, "pause": pause, "may": may
         }  # fmt: skip
@@ -106,8 +108,7 @@ class VaultNodeAdmin(AddNode, RowActions, VaultPolicy, LagChart):
             vault,
             self._back(),
             shown["may"],
-            watched=shown["watch"].trusted,
-            running=wishes.open_kinds(vault),
+            around=Around(watched=shown["watch"].trusted, open=data_wishes.open_operations(vault)),
             paused=shown["pause"] is not None,
         )
         return {

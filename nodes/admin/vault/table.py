@@ -40,10 +40,6 @@ _MENU: Final = (
 _POPUP: Final = '<li><a id="{name}-{pk}" href="{url}" hx-get="{url}">{label}</a></li>'
 _LINK: Final = '<li><a href="{url}" target="help">{label}</a></li>'
 _REFUSED: Final = '<li><span class="impossible" aria-disabled="true">{label}<small>{says}</small></span></li>'
-_BY_HAND: Final = (
-    '<li><span class="impossible" aria-disabled="true">{label}<small>{says} '
-    '<a href="{url}" target="help">{help}</a></small></span></li>'
-)
 
 
 MOST_KEPT: Final = 2000
@@ -81,7 +77,7 @@ class _Table:
         self._system = {str(value): str(label) for value, label in SystemRoleChoices.choices}
         self._yes, self._no, self._action, self._help = _("Yes"), _("No"), _("Action"), _("What to do")
         self._delete_says, self._last_seen = _("Delete %(name)s"), _("last seen: %(status)s")
-        self._refused: dict[tuple[str, str, str], SafeString] = {}
+        self._refused: dict[tuple[str, str], SafeString] = {}
 
     def row(self, row: Row) -> tuple[SafeString, SafeString]:
         """What stands before its age, and what stands behind."""
@@ -130,10 +126,7 @@ class _Table:
             if entry.popup:
                 return format_html(_POPUP, name=entry.name, pk=pk, url=entry.url, label=entry.label)
             return format_html(_LINK, url=entry.url, label=entry.label)
-        key = (entry.label, entry.refused.says, entry.url)
+        key = (entry.label, entry.refused.says)
         if key not in self._refused:  # many rows are refused the same thing in the same words
-            form = _BY_HAND if entry.url else _REFUSED
-            self._refused[key] = format_html(
-                form, label=entry.label, says=entry.refused.says, url=entry.url, help=self._help
-            )
+            self._refused[key] = format_html(_REFUSED, label=entry.label, says=entry.refused.says)
         return self._refused[key]
