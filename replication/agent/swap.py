@@ -273,8 +273,15 @@ class Swap:
             if places.kept.exists():
                 places.discard(places.kept)
             since = datetime.now(UTC).isoformat(timespec="milliseconds")
-            note = {"operation": journal.operation, "since": since, "before": dict(journal.before)}
-            write_note(places.kept_note, note)
+            write_note(
+                places.kept_note,
+                {
+                    "operation": journal.operation,
+                    "since": since,
+                    "inode": places.parted.stat().st_ino,
+                    "before": dict(journal.before),
+                },
+            )
             move(places.parted, places.kept)
         self._kept = self._read_kept()
         self._end()
@@ -392,6 +399,9 @@ class Swap:
         try:
             note = read_note(self.places.kept_note)
             if note is None or not self.places.kept.is_dir():
+                return None
+            if self.places.kept.stat().st_ino != note["inode"]:
+                log.error("%s is not what %s tells of: it is left alone", self.places.kept, self.places.kept_note)
                 return None
             return KeptData(operation=str(note["operation"]), since=str(note["since"]), bytes=0)
         except (OSError, ValueError, KeyError) as error:
