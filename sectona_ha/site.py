@@ -31,8 +31,10 @@ MENU = (
                 (
                     (_("Vault"), "nodes.vaultnode"),
                     (_("Application"), "nodes.applicationnode"),
+                    (_("Backups"), "nodes.backup"),
                     (_("Operations"), "nodes.operation"),
                     (_("Events"), "nodes.event"),
+                    (_("Lost transactions"), "nodes.lossreport"),
                 ),
             ),
         ),

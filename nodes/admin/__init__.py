@@ -3,7 +3,9 @@
 from . import users
 from .application.screen import ApplicationNodeAdmin
 from .audit.screen import AuditLog
+from .backups.screen import BackupAdmin
 from .events.screen import EventAdmin
+from .losses.screen import LossReportAdmin
 from .operations.screen import OperationAdmin
 from .services.screen import AppServiceAdmin
 from .vault.screen import VaultNodeAdmin
@@ -13,7 +15,9 @@ __all__ = [
     "AppServiceAdmin",
     "ApplicationNodeAdmin",
     "AuditLog",
+    "BackupAdmin",
     "EventAdmin",
+    "LossReportAdmin",
     "OperationAdmin",
     "VaultNodeAdmin",
     "WorkQueues",

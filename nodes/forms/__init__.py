@@ -2,12 +2,14 @@
 
 from .add_node import AddNodeForm
 from .addresses import clean_address, clean_hostname
+from .backup import BackUpForm
 from .data import ConfirmForm, DataPolicyForm, RebuildForm
 from .node import LeaveForm, PauseForm, PolicyForm, SwitchoverForm, UpdateNodeForm
 from .service import ServiceSettingForm
 
 __all__ = [
     "AddNodeForm",
+    "BackUpForm",
     "ConfirmForm",
     "DataPolicyForm",
     "LeaveForm",

@@ -35,6 +35,8 @@ def choose_candidate(view: VaultView) -> Candidate | Refusal:
         return Refusal("C30", f"the database of {acker.hostname} is not running")
     if acker.replacing:  # a wish alone is no reason: until it is carried out the node holds everything
         return Refusal("C35", f"the data of {acker.hostname} is being replaced by a full copy")
+    if acker.report.vault != row.vault:  # made anew, or restored from a backup: it is not what acknowledged
+        return Refusal("C37", f"{acker.hostname} has forgotten the vault: it may lack what it had acknowledged")
     if acker.report.tainted:
         return Refusal("C40", f"{acker.hostname} restarted and may lack writes that it had acknowledged")
     if acker.report.quarantine:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from auditlog.models import LogEntry
 from django.db import IntegrityError, transaction
+from django.db.models import OuterRef, Subquery
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
@@ -63,15 +64,23 @@ class Overdue:
 
 
 def overdue(vault: Vault, now: datetime) -> Overdue | None:
+    last = last_good_backup(vault)
+    return overdue_since(vault, last.taken_at if last is not None else None, now)
+
+
+def overdue_since(vault: Vault, last: datetime | None, now: datetime) -> Overdue | None:
     """Whether backups are wanted and the last good one is too old. A vault that was just made has time."""
     hours = vault.backup_every_hours
     if not hours or vault.primary_id is None:
         return None
-    last = last_good_backup(vault)
-    since = last.taken_at if last is not None else vault.created_at
-    if now - since <= timedelta(hours=INTERVALS * hours):
+    if now - (last or vault.created_at) <= timedelta(hours=INTERVALS * hours):
         return None
-    return Overdue(last.taken_at if last is not None else None, hours)
+    return Overdue(last, hours)
+
+
+def newest_good(vault: OuterRef) -> Subquery:
+    """For the one query of a vault: when its last good backup was taken."""
+    return Subquery(Backup.objects.filter(vault=vault, fault="").order_by("-taken_at").values("taken_at")[:1])
 
 
 # --- what hosts tell

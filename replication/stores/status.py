@@ -12,6 +12,7 @@ from nodes.models.service import SERVICE_NAME
 from replication.core import limits
 from replication.core.roles import NodeStatus
 
+from .backups import last_good_backup, overdue
 from .inventory import hold_left
 from .pausing import pause_of
 from .topology import topology_of
@@ -22,7 +23,7 @@ def vault_status(now: datetime | None = None) -> dict[str, Any]:
 
     operation: the open one, else the last one that ended; None when there was none. hold: None when a failover on silence is
     not held back; `until` is None as long as the vault is not lossless. pause: None when automatic failover is not paused;
-    `until` is None for a pause that somebody has to end. fences: of the current primary, None when not known.
+    `until` is None for a pause that somebody has to end. fences: of the current primary, None when not known. backup: see _backup.
     """
     now = now or timezone.now()
     lease = ServiceLease.objects.filter(name=SERVICE_NAME).first()
@@ -47,6 +48,7 @@ def vault_status(now: datetime | None = None) -> dict[str, Any]:
                 "hold": _hold(vault, now),
                 "pause": _pause(vault, now),
                 "fences": _fences(vault, nodes) if watching else None,
+                "backup": _backup(vault, now),
                 "nodes": [_node(n, answers.get(n.pk), lease_age or 0.0, watching=watching) for n in nodes],
             }
         )
@@ -97,6 +99,17 @@ def _pause(vault: Vault, now: datetime) -> dict[str, Any] | None:
         "until": pause.until.isoformat() if pause.until else None,
         "by": pause.by,
         "reason": pause.reason,
+    }
+
+
+def _backup(vault: Vault, now: datetime) -> dict[str, Any]:
+    """taken_at: of the last good one, None when there is none. late: it is older than two intervals."""
+    last = last_good_backup(vault)
+    return {
+        "taken_at": last.taken_at.isoformat() if last is not None else None,
+        "hostname": last.hostname if last is not None else None,
+        "position": last.position if last is not None else None,
+        "late": overdue(vault, now) is not None,
     }
 
 

@@ -26,6 +26,7 @@ REFUSALS = [
     pytest.param(
         vault(primary(), node("b", says={"task": task(TaskKind.UNDO)})), "C35", id="its old data is being put back"
     ),
+    pytest.param(vault(primary(), node("b", says={"vault": ""})), "C37", id="it was restored from a backup"),
     pytest.param(vault(primary(), node("b", says={"tainted": True})), "C40", id="it restarted and may lack writes"),
     pytest.param(vault(primary(), node("b", says={"quarantine": "extra 0-2-7"})), "C50", id="it is held back"),
     pytest.param(

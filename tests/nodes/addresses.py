@@ -33,6 +33,7 @@ class Door:
 
 NODE, HOST, SERVICE = {"pk": "{node}"}, {"pk": "{host}"}, {"pk": "{service}"}
 OPERATION = {"pk": "{operation}"}
+BACKUP = {"pk": "{backup}"}
 USER, GROUP, JOB = {"object_id": "{user}"}, {"object_id": "{group}"}, {"job_id": "some-job"}
 
 DOORS: dict[str, Door] = {
@@ -89,12 +90,26 @@ DOORS: dict[str, Door] = {
     "admin:nodes_event_csv": Door("nodes.view_event", 200, 405),
     "admin:nodes_event_json": Door("nodes.view_event", 200, 405),
     "admin:nodes_event_detail": Door("nodes.view_event", 200, 405, arguments={"pk": "{event}"}),
+    # Backups
+    "admin:nodes_backup_changelist": Door("nodes.view_backup", 200, 200),
+    "admin:nodes_backup_detail": Door("nodes.view_backup", 200, 200, arguments=BACKUP),
+    "admin:nodes_backup_make": Door("nodes.backup_vault", 200, 200),
+    "admin:nodes_backup_look": Door("nodes.backup_vault"),
+    "admin:nodes_backup_check": Door("nodes.backup_vault", arguments=BACKUP),
+    "admin:nodes_backup_remove": Door("nodes.backup_vault", 200, 422, arguments=BACKUP),
     # Operations
     "admin:nodes_operation_changelist": Door("nodes.view_operation", 200, 200),
     "admin:nodes_operation_detail": Door("nodes.view_operation", 200, 200, arguments=OPERATION),
     "admin:nodes_operation_cancel": Door("nodes.cancel_operation", arguments=OPERATION),
     "admin:nodes_operation_report": Door("nodes.view_operation", 200, 405, arguments={"pk": "{failover}"}),
     "admin:nodes_operation_report_json": Door("nodes.view_operation", 200, 405, arguments={"pk": "{failover}"}),
+    # Lost transactions
+    "admin:nodes_lossreport_changelist": Door("nodes.view_lossreport", 200, 200),
+    "admin:nodes_lossreport_detail": Door("nodes.view_lossreport", 200, 405, arguments={"pk": "{loss}"}),
+    "admin:nodes_lossreport_deal_with": Door("nodes.change_lossreport", 200, 422, arguments={"pk": "{loss}"}),
+    "admin:nodes_lossreport_download": Door(
+        "nodes.download_lossreport", 405, 200, arguments={"pk": "{loss}", "kind": "csv"}
+    ),
     # Administration → Users, Groups
     "admin:app_list": Door(STAFF, 404, 404, arguments={"app_label": "auth"}, but={"Administrator": 200}),
     "admin:auth_user_changelist": Door("auth.view_user", 200, 200),

@@ -24,14 +24,16 @@ from django.utils import timezone
 
 import replication.stores
 from nodes.choices import OperationKind
-from nodes.models import ApplicationNode, AppService, Operation, Vault, VaultNode
+from nodes.models import ApplicationNode, AppService, Backup, LossReport, Operation, Vault, VaultNode
 from replication.stores import (
     application_wishes,
     audit,
+    backups,
     cancelling,
     data_wishes,
     leaving,
     logins,
+    losses,
     pausing,
     policy,
     service_setting,
@@ -76,6 +78,12 @@ _HOST = application_wishes.HostWish(
 _CHANGED = application_wishes.HostWish(
     hostname="controller-9.example", system_role="web", ip_address="127.0.68.10", active=True
 )
+
+
+def _loss(world: "World") -> LossReport:
+    return LossReport.objects.create(vault=world.vault, node=world.beta, hostname="beta.example", path="/srv/lost")
+
+
 WISHES: dict[str, Wish] = {
     "wishes.start_service": Wish(
         lambda w: wishes.start_service(w.service, w.actor), {"desired_state": ("stopped", "started")}
@@ -122,6 +130,21 @@ WISHES: dict[str, Wish] = {
         {},
         WHY,
     ),
+    "backups.request": Wish(
+        lambda w: backups.request(
+            "remove",
+            w.vault,
+            Backup.objects.create(
+                vault=w.vault, node=w.beta, hostname="beta.example", taken_at=timezone.now(), path="/b"
+            ),
+            w.actor,
+            lambda _operation: None,
+            typed="beta.example",
+            reason=WHY,
+        ),
+        {},
+        WHY,
+    ),
     "wishes.request_switchover": Wish(lambda w: wishes.request_switchover(w.beta, w.actor, reason=WHY), {}, WHY),
     "wishes.clear_silence_hold": Wish(
         lambda w: wishes.clear_silence_hold(w.vault, w.actor), {"silence_hold_seconds": ("60", "0")}
@@ -135,6 +158,12 @@ WISHES: dict[str, Wish] = {
         lambda w: (Vault.objects.update(paused_at=timezone.now()), pausing.resume_failover(w.vault, w.actor))[1],
         {"paused_until": ("until resumed", "")},
     ),
+    "losses.deal_with": Wish(
+        lambda w: losses.deal_with(_loss(w), w.actor, note=WHY),
+        {"note": ("", WHY)},
+        WHY,
+    ),
+    "losses.downloaded": Wish(lambda w: losses.downloaded(_loss(w), "csv", w.actor), {}),
     "policy.set_stay_writable": Wish(
         lambda w: policy.set_stay_writable(w.vault, False, w.actor, reason=WHY),
         {"stay_writable": ("True", "False")},

@@ -17,7 +17,18 @@ from django.test import Client
 from django.utils import timezone
 
 from nodes.choices import OperationKind, OperationState
-from nodes.models import ApplicationNode, AppService, Event, LagSample, LogLine, Operation, Vault, VaultNode
+from nodes.models import (
+    ApplicationNode,
+    AppService,
+    Backup,
+    Event,
+    LagSample,
+    LogLine,
+    LossReport,
+    Operation,
+    Vault,
+    VaultNode,
+)
 from nodes.roles import ROLES
 from replication.core.roles import NodeStatus
 from replication.stores import audit
@@ -45,6 +56,13 @@ def things(pair: Pair, service: AppService, held: datetime) -> dict[str, Any]:
         kind=OperationKind.FAILOVER, vault=pair[0].vault, node=pair[1], state=OperationState.SUCCEEDED,
         started_at=timezone.now(), finished_at=timezone.now(), steps=[{"name": "claim", "state": "done", "ms": 3, "says": ""}],
     )  # fmt: skip
+    backup = Backup.objects.create(
+        vault=pair[0].vault, node=pair[1], hostname="beta.example", taken_at=timezone.now(), path="/home/b/backups/x"
+    )
+    loss = LossReport.objects.create(
+        vault=pair[0].vault, node=pair[1], hostname=pair[1].hostname, path="/srv/vault/lost/x", transaction_count=1,
+        transactions=[{"gtid": "0-1-6", "at": "2026-01-31T14:05:00+00:00", "changes": [{"table": "vault.t", "verb": "insert"}]}],
+    )  # fmt: skip
     LogLine.objects.create(
         service=service.name, at=timezone.now(), host="controller-1", process="service-a", level=20, text="a line"
     )
@@ -59,7 +77,9 @@ def things(pair: Pair, service: AppService, held: datetime) -> dict[str, Any]:
         "group": Group.objects.create(name="Somebody's").pk,
         "event": event.pk,
         "operation": operation.pk,
+        "backup": backup.pk,
         "failover": failover.pk,
+        "loss": loss.pk,
         "entry": LogEntry.objects.latest("pk").pk,
     }
 

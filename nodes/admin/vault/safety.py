@@ -18,6 +18,7 @@ from replication.core import limits
 from replication.core.foresight import Foresight, Loss
 from replication.core.roles import IntentKind, NodeStatus, VaultState
 from replication.core.view import Topology
+from replication.stores.backups import OVERDUE, Overdue
 from replication.stores.topology import topology_of
 from replication.stores.verification import DIFFERS
 
@@ -102,9 +103,17 @@ def silence_limit(interval: float | None) -> timedelta:
 
 
 def safety_of(
-    vault: Vault, nodes: list[VaultNode], watch: Watch, *, silence: timedelta, known_until: datetime | None, keys: Any
+    vault: Vault,
+    nodes: list[VaultNode],
+    watch: Watch,
+    *,
+    silence: timedelta,
+    known_until: datetime | None,
+    keys: Any,
+    late: Overdue | None = None,
 ) -> Safety:
-    """keys: node id → key of the age of its last answer. known_until: the leader's last full pass."""
+    """keys: node id → key of the age of its last answer. known_until: the leader's last full pass. late: the last good backup is
+    too old, which is no matter of losing the Master, but of losing all."""
     seen = _Seen(vault, topology_of(vault), {n.pk: n for n in nodes}, watch, silence)
     if not watch.trusted:
         return _unwatched(seen, known_until)
@@ -116,7 +125,12 @@ def safety_of(
         return _changing(seen, keys)
     level, word, why, advice = _lossless(seen) if state is VaultState.LOSSLESS else _solo(seen)
     case = _("If the Master died this second")
-    return Safety(level, word, why, _if_lost(seen), advice, case, facts=_facts(seen, keys))
+    lost = _if_lost(seen)
+    if late is not None:
+        lost = (*lost, Says(late.says, OVERDUE))
+        if level == "ok":
+            level, advice = "warn", _("See Backups: why none was made stands in its operations.")
+    return Safety(level, word, why, lost, advice, case, facts=_facts(seen, keys))
 
 
 def _unwatched(seen: _Seen, known_until: datetime | None) -> Safety:

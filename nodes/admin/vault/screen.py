@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Subquery
+from django.db.models import OuterRef, Subquery
 from django.http import Http404, HttpRequest
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -11,11 +11,12 @@ from django.utils import timezone
 from nodes.admin.application.rows import able_annotations
 from nodes.admin.application.screen import shared_host_warning
 from nodes.admin.live import Snapshot
+from nodes.admin.losses.notice import loss_annotations, notice_of
 from nodes.admin.operations.shown import on_vault, vault_annotations, vault_facts
 from nodes.admin.watch import Watch, lease_annotations
 from nodes.models import AppService, Event, Vault, VaultNode
 from nodes.models.service import SERVICE_NAME
-from replication.stores import data_wishes
+from replication.stores import backups, data_wishes
 from replication.stores.data_wishes import Around
 from replication.stores.pausing import pause_of
 
@@ -63,9 +64,11 @@ class VaultNodeAdmin(AddNode, RowActions, DataActions, VaultPolicy, LagChart):
                     )
                 },
                 **workers_annotations(SERVICE_NAME),
+                last_backup_at=backups.newest_good(OuterRef("pk")),
                 last_event=Subquery(Event.objects.order_by("-pk").values("pk")[:1]),
                 **vault_annotations(now),
                 **able_annotations(now),
+                **loss_annotations(),
             )
             .select_related("primary", "promotable")
             .order_by("created_at", "pk")
@@ -78,12 +81,14 @@ class VaultNodeAdmin(AddNode, RowActions, DataActions, VaultPolicy, LagChart):
         rows = rows_of(vault, nodes, watch)
         keys = {row.node.pk: row.age_key for row in rows}
         silence, known_until = silence_limit(vault.service_trigger_interval), vault.lease_last_pass_at
-        safety = safety_of(vault, nodes, watch, silence=silence, known_until=known_until, keys=keys)
+        late = backups.overdue_since(vault, vault.last_backup_at, watch.now)
+        safety = safety_of(vault, nodes, watch, silence=silence, known_until=known_until, keys=keys, late=late)
         fences, hold = fences_of(vault, nodes, watch), hold_of(vault, watch.now)
         pause = pause_of(vault, watch.now)
+        loss = notice_of(vault)
         facts = (
             watch.facts, safety, fences and fences.facts, hold, tuple(row.facts for row in rows), vault.last_event,
-            vault_facts(vault, now), pause, vault.workers, vault.workers_since,
+            vault_facts(vault, now), pause, loss, vault.workers, vault.workers_since,
             vault.hosts_able, vault.hosts_first, vault.hosts_last,
         )  # fmt: skip
         ages: dict[str, float | None] = {row.age_key: watch.answer_age(row.node.pk) for row in rows}
@@ -97,7 +102,7 @@ class VaultNodeAdmin(AddNode, RowActions, DataActions, VaultPolicy, LagChart):
         own = {"pause": "pause", "policy": "change", "clear_hold": "clear_hold", "backup": "backup"}
         may |= {name: request.user.has_perm(f"nodes.{permission}_vault") for name, permission in own.items()}
         context = {
-            "vault": vault, "watch": watch, "rows": rows, "safety": safety, "fences": fences, "hold": hold, "pause": pause, "may": may
+            "vault": vault, "watch": watch, "rows": rows, "safety": safety, "fences": fences, "hold": hold, "pause": pause, "loss": loss, "may": may
         }  # fmt: skip
         return Snapshot((*facts, tuple(may.items())), ages, context)
 

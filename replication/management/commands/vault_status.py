@@ -41,6 +41,9 @@ class Command(BaseCommand):
         if hold := vault["hold"]:
             until = f"until {hold['until']}" if hold["until"] else "until it is lossless again, and for the time after"
             self.stdout.write(f"  a failover on silence is held back {until} ({hold['seconds_left']:g} s left)")
+        if (backup := vault["backup"])["late"]:
+            last = f"the last good one is of {backup['taken_at']}" if backup["taken_at"] else "there is none"
+            self.stdout.write(f"  backups are late: {last}")
         if fences := vault["fences"]:
             missing = f"; not armed: {', '.join(fences['not_armed'])}" if fences["not_armed"] else ""
             self.stdout.write(f"  fences armed on {vault['primary']}: {', '.join(fences['armed']) or 'none'}{missing}")

@@ -1,0 +1,1 @@
+"""System → High Availability → Backups."""
