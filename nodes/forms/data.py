@@ -80,11 +80,9 @@ class DataPolicyForm(PopupForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         fields = forms.fields_for_model(Vault, fields=list(DATA_POLICY), help_texts=DATA_POLICY)
-        rate = fields["copy_mib_per_second"]
-        rate.error_messages["min_value"] = NEVER_ENDS
-        for validator in rate.validators:
-            if getattr(validator, "code", "") == "min_value":
-                validator.message = NEVER_ENDS
+        for name, field in fields.items():
+            field.validators += Vault._meta.get_field(name).validators
+        fields["copy_mib_per_second"].error_messages["min_value"] = NEVER_ENDS
         self.fields = {**fields, "reason": reason_field(_("Optional. It is kept with the event and in the audit log."))}
 
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from nodes.choices import OperationKind, OperationState
 from nodes.models import Operation, Vault
-from nodes.models.operation import OPEN_STATES
+from nodes.models.operation import DATA_KINDS, OPEN_STATES
 from nodes.sentences import said
 from replication.core import pace
 from replication.core.steps import StepState
@@ -28,6 +28,11 @@ KINDS_SHOWN: Final = (
     OperationKind.SWITCHOVER,
     OperationKind.FAILOVER,
     OperationKind.ADOPT,
+    OperationKind.REBUILD,
+    OperationKind.UNDO,
+    OperationKind.VERIFY,
+    OperationKind.EXPORT,
+    OperationKind.BACKUP,
 )
 """What an operator asked for, or must not miss; the rest is in the events."""
 ROUTINE: Final = (OperationKind.PREFLIGHT, OperationKind.FOLLOW, OperationKind.BECOME_ACKER)
@@ -118,7 +123,7 @@ def progress_of(operation: Operation) -> Progress:
     """Percent, rate and time left, from what was written last. Rate and time are those of the last seconds."""
     done, total, unit = operation.done, operation.total, operation.unit
     if done is None or not total:
-        measured = operation.kind == OperationKind.RESYNCHRONIZE and operation.percent
+        measured = operation.kind in DATA_KINDS and operation.percent
         return Progress(operation.percent if measured else None, "", "", "")
     samples = words.samples_of(operation.result)
     return Progress(
@@ -145,7 +150,7 @@ def operation_shown(operation: Operation, now: datetime | None = None) -> Operat
         progress=progress_of(operation) if running else None,
         step=words.step_label(str(begun[-1].get("name", ""))) if begun else "",
         not_cancelled=why_not_cancel(operation, now),
-        forsaken=is_forsaken(operation, now) and operation.kind == OperationKind.RESYNCHRONIZE,
+        forsaken=is_forsaken(operation, now) and operation.kind in DATA_KINDS,
     )
 
 
@@ -176,7 +181,7 @@ def _news(now: datetime) -> "QuerySet[Operation]":
 def vault_annotations(now: datetime) -> dict[str, Any]:
     """What tells whether the operations on the Vault screen have changed: for its one query of the vault."""
     running = _open_rows(now).filter(vault=OuterRef("pk"))
-    heard = running.filter(state=OperationState.RUNNING, kind=OperationKind.RESYNCHRONIZE).order_by("-created_at")
+    heard = running.filter(state=OperationState.RUNNING, kind__in=DATA_KINDS).order_by("-created_at")
     return {
         "operations_open": Subquery(running.order_by().values("vault").annotate(n=Count("pk")).values("n")),
         "operations_changed_at": Subquery(running.order_by("-changed_at").values("changed_at")[:1]),

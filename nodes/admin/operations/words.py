@@ -28,6 +28,15 @@ STEPS: Final = {
     "promise": gettext_lazy("%(name)s promises the new epoch"),
     "ask": gettext_lazy("%(name)s says where it stands"),
     "catch-up": gettext_lazy("%(name)s catches up"),
+    "export": gettext_lazy("What only %(name)s has is exported and listed"),
+    "order": gettext_lazy("The service orders the copy of %(name)s"),
+    "begin": gettext_lazy("%(name)s waits for the copy"),
+    "transfer": gettext_lazy("%(name)s receives the copy"),
+    "prepare": gettext_lazy("%(name)s makes the copy ready"),
+    "swap": gettext_lazy("%(name)s puts the copy in the place of its data"),
+    "start": gettext_lazy("The database of %(name)s starts"),
+    "compare": gettext_lazy("%(name)s is compared with the Master"),
+    "remove": gettext_lazy("%(name)s removes its old data"),
 }
 
 
