@@ -3,12 +3,18 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from nodes.choices import OperationKind
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
+
+from nodes.choices import OperationKind, RebuildPolicy
 from nodes.models import Operation, Vault, VaultNode
 from replication.jobs import queueing
-from replication.stores import data_wishes
+from replication.stores import data_wishes, policy
 
 from .asking import confirmed, granted, node_named, only_vault
+
+NEVER: Final = "none"
+"""No limit, or no schedule."""
 
 
 def _request(
@@ -71,9 +77,39 @@ def _back_up(o: dict[str, Any]) -> str:
     return f"The backup has been started: operation {operation.pk}."
 
 
+def _data_policy(o: dict[str, Any]) -> str:
+    given = {name: o[name] for name in policy.DATA_POLICY if o[name] is not None}
+    values = {name: None if value == NEVER else value for name, value in given.items()}
+    vault = only_vault()
+    for name, value in values.items():
+        _check(name, value)
+    if not policy.set_data_policy(vault, values, o["actor"], reason=o["reason"]):
+        return "The setting is as it was."
+    return "The setting of copies and backups is changed."
+
+
+def _check(name: str, value: Any) -> None:
+    """As a form would: by the validators of the field."""
+    try:
+        Vault._meta.get_field(name).clean(value, None)
+    except ValidationError as error:
+        raise CommandError(f"{name}: {' '.join(error.messages)}") from error
+
+
+def _number(word: str) -> int | str:
+    """A whole number, or "none". Raises ValueError, which argparse says in words."""
+    return NEVER if word == NEVER else int(word)
+
+
 _node = (("node",), {"help": "hostname of the node, as the Vault screen shows it"})
 _any_node = (("node",), {"nargs": "?", "default": "", "help": "hostname of the node; the vault as a whole without"})
 _typed = (("--confirm",), {"default": "", "metavar": "HOSTNAME", "help": "its hostname once more, where that is asked"})
+
+
+def _amount(field: str) -> dict[str, Any]:
+    return {"dest": field, "type": _number, "metavar": "NUMBER"}
+
+
 _Arguments = tuple[tuple[tuple[str, ...], dict[str, Any]], ...]
 ACTIONS: Final[dict[str, tuple[str, Callable[[dict[str, Any]], str], _Arguments]]] = {
     "rebuild": (
@@ -96,5 +132,20 @@ ACTIONS: Final[dict[str, tuple[str, Callable[[dict[str, Any]], str], _Arguments]
     "remove-old-data": ("Throw away the data of before the last rebuild.", _remove_kept, (_node, _typed)),
     "compare": ("Compare a fallback, or all, with the Master.", _compare, (_any_node,)),
     "export": ("Write the transactions that only a diverged node has to a file, and list them.", _export, (_node,)),
+    "data-policy": (
+        "Change the setting of copies and backups; what is not given stays as it is.",
+        _data_policy,
+        (
+            (
+                ("--rebuild",),
+                {"dest": "rebuild_policy", "choices": RebuildPolicy.values, "help": "when a node is rebuilt without asking"},
+            ),
+            (("--rate",), {**_amount("copy_mib_per_second"), "help": "MiB a second of copies and backups, or none"}),
+            (("--keep-old",), {**_amount("keep_old_hours"), "help": "hours that old data is kept after a good comparison"}),
+            (("--compare-every",), {**_amount("verify_every_hours"), "help": "hours, or none"}),
+            (("--backup-every",), {**_amount("backup_every_hours"), "help": "hours, or none"}),
+            (("--backups-kept",), {**_amount("backups_kept"), "help": "how many"}),
+        ),
+    ),
     "back-up": ("Make a backup now.", _back_up, (_any_node,)),
 }  # fmt: skip

@@ -108,6 +108,16 @@ class TestWhatItDoes:
         assert "purge" in said
         assert not VaultNode.objects.present().filter(pk=pair[1].pk).exists()
 
+    def test_the_setting_of_copies_and_backups(self, pair: Pair) -> None:
+        assert "is changed" in vault_command(
+            "data-policy", "--rate", "20", "--compare-every", "none", "--rebuild", "never"
+        )
+        vault = Vault.objects.get()
+        assert (vault.copy_mib_per_second, vault.verify_every_hours, vault.rebuild_policy) == (20, None, "never")
+        assert (vault.backup_every_hours, vault.backups_kept) == (24, 7), "what was not given stays as it was"
+        assert "as it was" in vault_command("data-policy", "--rate", "20")
+        assert "leave it empty for no limit" in refusal("data-policy", "--rate", "0")
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
