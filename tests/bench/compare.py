@@ -19,7 +19,7 @@ from replication.core.commands import Verb
 from replication.core.comparison import Comparison
 from replication.procedures.controller.comparing import NotCompared
 from tests import evidence as pages
-from tests.agent.comparing import compare, lay_out_for_clients
+from tests.agent.comparing import Clients, compare, lay_out_for_clients
 from tests.agent.orders import database, follow, open_primary, order
 from tests.vault_host import VaultHost, vault_hosts
 from tests.waiting import wait_for
