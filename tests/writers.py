@@ -47,7 +47,7 @@ def create_table(primary: VaultHost) -> None:
 class Writers:
     """`with Writers([a, b], 8) as writers:` writes until the end of the block. All hosts share one client password.
 
-    patience: seconds that a writer waits for a connection and for each answer. inside: makes the context in which each
+    patience: seconds that a writer waits for a connection and for each answer. pause: seconds after each write. inside: makes the context in which each
     writer lives, a host of tests/rig/network.py for instance.
     """
 
@@ -59,9 +59,11 @@ class Writers:
         password: str,
         first_id: int = 0,
         patience: float = PATIENCE_SECONDS,
+        pause: float = PAUSE_SECONDS,
         inside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.hosts, self.password, self.patience, self._inside = list(hosts), password, patience, inside
+        self._pause = pause
         self.acknowledged: list[Acknowledged] = []
         self._stop = threading.Event()
         self._connections: dict[int, Any] = {}
@@ -106,7 +108,7 @@ class Writers:
                 self._connections[number] = connections[current]
                 connections[current].query(f"INSERT INTO {TABLE} VALUES ({id}, {number})")
                 self.acknowledged.append(Acknowledged(time.monotonic(), self.hosts[current].hostname, id))
-                self._stop.wait(PAUSE_SECONDS)
+                self._stop.wait(self._pause)
             except (pymysql.Error, OSError) as error:
                 closed = isinstance(error, pymysql.Error) and error.args[:1] == (READ_ONLY,)
                 if not closed and connections[current] is not None:

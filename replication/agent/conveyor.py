@@ -13,7 +13,9 @@ from typing import IO, Final
 
 from replication.core import throttle
 
-BUFFERS: Final = 4
+BUFFERS: Final = 32
+"""mariadb-backup reads ten megabytes and then writes them, mbstream takes in ten and then writes them to its disk: with less room than
+both together each would wait for the other. Measured on two busy cores: 4 buffers 3.5 s, 32 buffers 2.9 s for a GiB."""
 HURRIED_BUFFERS: Final = 64
 """64 MiB at most: what is still to come when commits wait is the tail of the redo log and some system tables."""
 PIPE_BYTES: Final = 1024 * 1024

@@ -5,9 +5,9 @@ import shutil
 import sys
 
 import tests.conftest as environment  # before anything reads the settings
-from tests.bench import compare, console
+from tests.bench import compare, console, copy
 
-BENCHES = {"compare": compare.bench, "console": console.bench}
+BENCHES = {"compare": compare.bench, "console": console.bench, "copy": copy.bench}
 
 
 def main() -> int:
