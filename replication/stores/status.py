@@ -131,4 +131,6 @@ def _node(node: VaultNode, answer: float | None, lease_age: float, *, watching: 
         "status": status_label(node.status if known else NodeStatus.UNKNOWN, node.status_detail),
         "active": node.active,
         "age_seconds": round(answer + lease_age, 2) if answer is not None else None,
+        "compared_at": node.verified_at.isoformat() if node.verified_at else None,
+        "differences": list(node.drift),
     }

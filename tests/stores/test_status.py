@@ -64,8 +64,19 @@ def test_the_agreed_structure(vault: Vault) -> None:
         "current_role": "Primary-1",
         "status": "Master",
         "active": True,
+        "compared_at": None,
+        "differences": [],
     }
     assert b["status"] == "Slave – Catching up (7 s behind)"
+
+
+def test_what_differs_is_told_and_printed(vault: Vault, capsys: pytest.CaptureFixture[str]) -> None:
+    watched(vault)
+    VaultNode.objects.filter(pk=B).update(drift=["vault.accounts: 1 row differs"], verified_at=timezone.now())
+    assert seen_of_it()["nodes"][1]["differences"] == ["vault.accounts: 1 row differs"]
+    assert seen_of_it()["nodes"][1]["compared_at"]
+    call_command("vault_status")
+    assert "differs from the Master: vault.accounts: 1 row differs" in capsys.readouterr().out
 
 
 def test_a_new_vault(vault: Vault) -> None:

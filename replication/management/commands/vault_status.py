@@ -26,6 +26,8 @@ class Command(BaseCommand):
                 age = "never answered" if node["age_seconds"] is None else f"{node['age_seconds']:.1f} s ago"
                 role = node["current_role"] or node["system_role"]
                 self.stdout.write(f"  {node['hostname']:<24} {node['ip']:<16} {role:<12} {node['status']:<24} {age}")
+                for difference in node["differences"]:
+                    self.stdout.write(f"    differs from the Master: {difference}")
 
     def _guards(self, vault: dict[str, Any]) -> None:
         """What goes on, and what is held back or armed: only what there is to say."""
