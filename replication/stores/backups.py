@@ -59,7 +59,7 @@ class Overdue:
         """In the reader's language."""
         if self.last is None:
             return _("There is no backup of this vault: what is lost on all hosts is lost for good.")
-        text = _("The last good backup is older than %(hours)d hours, although one is made every %(every)d hours.")
+        text = _("The last good backup is older than %(hours)d h, although one is made every %(every)d h.")
         return text % {"hours": INTERVALS * self.hours, "every": self.hours}
 
 

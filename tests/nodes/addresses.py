@@ -93,7 +93,7 @@ DOORS: dict[str, Door] = {
     # Backups
     "admin:nodes_backup_changelist": Door("nodes.view_backup", 200, 200),
     "admin:nodes_backup_detail": Door("nodes.view_backup", 200, 200, arguments=BACKUP),
-    "admin:nodes_backup_make": Door("nodes.backup_vault", 200, 200),
+    "admin:nodes_backup_make": Door("nodes.backup_vault"),
     "admin:nodes_backup_look": Door("nodes.backup_vault"),
     "admin:nodes_backup_check": Door("nodes.backup_vault", arguments=BACKUP),
     "admin:nodes_backup_remove": Door("nodes.backup_vault", 200, 422, arguments=BACKUP),
