@@ -226,6 +226,8 @@ class Checksums:
         rows, why = int(row["n"] or 0), ""
         if row["e"] != "InnoDB":
             why = f"engine {row['e']}, only InnoDB shows one state of a table while others write"
+        elif not layout.columns:
+            why = "all its columns are computed"
         elif unknown := [c.name for c in layout.columns if c.type not in _KNOWN]:
             why = f"the type of {', '.join(unknown)} is not known"
         elif not layout.key and rows > KEYLESS_MAX:

@@ -193,6 +193,23 @@ def test_a_gtid_that_was_issued_twice_is_found_although_replication_is_silent(pa
     assert found.differences == ("vault.accounts: 2 rows differ (missing: name=zz-there; extra: name=zz-here)",)
 
 
+def test_a_table_that_cannot_be_read_is_a_difference_and_the_others_are_compared(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "ANSWER_PATIENCE", timedelta())
+    primary, acker = pair
+    lay_out(primary)
+    assert compare(primary, acker).differences == ()
+    with by_hand(acker) as run:
+        run("ALTER TABLE vault.steady DISCARD TABLESPACE")
+    found = compare(primary, acker)
+    lay_out(primary)
+    assert len(found.differences) == 1
+    assert found.differences[0].startswith("vault.steady: it cannot be read on compare-2: ")
+    assert found.rows > 100
+    assert compare(primary, acker).differences == ()
+
+
 def test_a_large_table_goes_in_ranges(pair: Pair) -> None:
     primary, acker = pair
     primary.sql("CREATE OR REPLACE TABLE vault.large (id BIGINT PRIMARY KEY, filler CHAR(100))")

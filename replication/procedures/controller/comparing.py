@@ -168,6 +168,13 @@ class Comparing:
                 await (self._keyed(table) if table.keyed else self._keyless(table))
                 return
             except StepFailed as error:
+                if error.reason == "held":
+                    self._left_out.append(f"{table.name}: {error.text}")
+                    return
+                if error.reason == "database":
+                    await self._both_inventories()  # it is not the database as a whole, or this says so
+                    self._differences.append(f"{table.name}: it cannot be read on {error.node}: {error.text}")
+                    return
                 if error.reason != "table":
                     raise
             here, there = await self._both_inventories()
