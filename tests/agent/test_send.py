@@ -123,7 +123,7 @@ def assert_nothing_left(host: VaultHost) -> None:
 
 
 def test_a_whole_copy_arrives_and_starts(
-    source: VaultHost, target: VaultHost, receiver: CopyReceiver, place: Path, tmp_path: Path
+    source: VaultHost, target: VaultHost, receiver: CopyReceiver, place: Path
 ) -> None:
     operation = begin(source, send_args(target))
     task = ended(source, operation)
@@ -142,15 +142,49 @@ def test_a_whole_copy_arrives_and_starts(
     prepared = subprocess.run(["mariadb-backup", "--prepare", f"--target-dir={place}"], capture_output=True, text=True)
     assert prepared.stderr.endswith("completed OK!\n"), prepared.stderr
     assert (place / "xtrabackup_binlog_info").read_text().split()[-1] == task.position
+    (here,) = source.sql("SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(b))) AS c FROM vault.blobs")
+    assert _asked(place, "SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(b))) FROM vault.blobs") == here["c"]
+
+
+def test_tables_that_change_during_the_copy(
+    source: VaultHost, target: VaultHost, receiver: CopyReceiver, place: Path
+) -> None:
+    """Made, dropped, renamed, rebuilt and emptied while it is under way: the copy is of its end."""
+    for name in ("dropped", "renamed", "altered", "emptied"):
+        source.sql(f"CREATE OR REPLACE TABLE vault.{name} (id INT PRIMARY KEY, b BLOB)")
+        source.sql(f"INSERT INTO vault.{name} SELECT seq, RANDOM_BYTES(1000) FROM vault.seq_1_to_1000")
+    operation = begin(source, send_args(target, 2 * SLOW))
+    under_way(source, receiver)
+    for statement in (
+        "CREATE TABLE vault.made AS SELECT * FROM vault.altered",
+        "DROP TABLE vault.dropped",
+        "RENAME TABLE vault.renamed TO vault.other_name",
+        "ALTER TABLE vault.altered ADD COLUMN more INT NOT NULL DEFAULT 7, FORCE, ALGORITHM=COPY",
+        "TRUNCATE TABLE vault.emptied",
+    ):
+        source.sql(statement)
+    assert not receiver.whole, "it was still under way"
+    assert ended(source, operation).phase is TaskPhase.DONE
+    prepared = subprocess.run(["mariadb-backup", "--prepare", f"--target-dir={place}"], capture_output=True, text=True)
+    assert prepared.stderr.endswith("completed OK!\n"), prepared.stderr
+    there = {file.stem for file in (place / "vault").glob("*.ibd")}
+    assert there & {"made", "dropped", "renamed", "other_name", "altered", "emptied"} == {
+        "made", "other_name", "altered", "emptied",
+    }  # fmt: skip
+    count = "SELECT CONCAT((SELECT COUNT(*) FROM vault.made), ' ', (SELECT SUM(more) FROM vault.altered), ' ', (SELECT COUNT(*) FROM vault.emptied))"
+    assert _asked(place, count) == "1000 7000 0"
+
+
+def _asked(data: Path, statement: str) -> str:
+    """What a server that is started on this directory answers."""
+    answer = data.parent / "answer"
+    answer.unlink(missing_ok=True)
     started = subprocess.run(
-        ["mariadbd", "--no-defaults", "--bootstrap", f"--datadir={place}", f"--user={local_user()}", f"--tmpdir={tmp_path}"],
-        input="CREATE TABLE vault.counted AS SELECT COUNT(*) AS n, SUM(CRC32(b)) AS s FROM vault.blobs;\n"
-        "SELECT CONCAT(n, ' ', s) FROM vault.counted INTO OUTFILE '" + str(tmp_path / "counted") + "';\n",
-        capture_output=True, text=True,
+        ["mariadbd", "--no-defaults", "--bootstrap", f"--datadir={data}", f"--user={local_user()}", f"--tmpdir={data.parent}"],
+        input=f"{statement} INTO OUTFILE '{answer}';\n", capture_output=True, text=True,
     )  # fmt: skip
     assert started.returncode == 0, started.stderr
-    (here,) = source.sql("SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(b))) AS c FROM vault.blobs")
-    assert (tmp_path / "counted").read_text().strip() == here["c"]
+    return answer.read_text().strip()
 
 
 def test_the_same_order_again_sends_nothing_again(source: VaultHost, target: VaultHost, receiver: CopyReceiver) -> None:
