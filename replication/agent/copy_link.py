@@ -83,6 +83,11 @@ class CopyLink:
         """Raises LinkFailed when the target has answered already, or has hung up."""
         self._refuse_early_answer()
 
+    def answered(self, seconds: float) -> int | None:
+        """Where the target fetches the copy by itself: how many bytes it counted, once it has said so; None within the time."""
+        readable, _writable, _failed = select.select([self._socket], [], [], seconds)
+        return self._received() if readable else None
+
     def finish(self) -> int:
         """The copy is whole: end the body and wait until the target has it all. Returns how many bytes it counted."""
         self._refuse_early_answer()
@@ -92,6 +97,9 @@ class CopyLink:
         except OSError as error:
             self._refuse_early_answer()
             raise self._lost(error) from error
+        return self._received()
+
+    def _received(self) -> int:
         status, content = self._answer()
         if status != 200:
             raise LinkFailed(f"{self.name} refused the copy: {content.get('text') or f'status {status}'}")

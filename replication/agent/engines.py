@@ -5,9 +5,12 @@ import subprocess
 from collections.abc import Callable
 from typing import Final
 
+from replication.agent.clone import ReceiveClone, SendClone
 from replication.agent.config import AgentConfig, ConfigError, Engine
 from replication.agent.mysqld import Mysqld
 from replication.agent.process import Mariadbd
+from replication.agent.receive import Receive
+from replication.agent.send import Send
 from replication.agent.tasks import Body, Recipe
 from replication.core.tasks import TaskKind, TaskOrder
 from replication.core.vault_ports import State, TaskRefused
@@ -19,9 +22,7 @@ OLDEST_MYSQL: Final = (8, 4)
 VERSION_SECONDS: Final = 20
 NAMES: Final[dict[Engine, str]] = {"mariadb": "MariaDB", "mysql": "MySQL"}
 WHAT_IS_MISSING: Final = {
-    TaskKind.SEND: "send a full copy",
-    TaskKind.RECEIVE: "be rebuilt by a full copy",
-    TaskKind.UNDO: "go back to the data of before a full copy",
+    # Of MySQL.
     TaskKind.EXPORT: "export transactions",
     TaskKind.BACKUP: "be backed up",
 }
@@ -59,6 +60,14 @@ def local_database(config: AgentConfig, session: Session) -> LocalDatabase:
 
 def server_process(config: AgentConfig, state: State, changed: Callable[[], None]) -> Mariadbd:
     return (Mysqld if config.engine == "mysql" else Mariadbd)(config, state, changed)
+
+
+def receiving(config: AgentConfig) -> type[Receive]:
+    return ReceiveClone if config.engine == "mysql" else Receive
+
+
+def sending(config: AgentConfig) -> type[Send]:
+    return SendClone if config.engine == "mysql" else Send
 
 
 def refusing(kind: TaskKind, engine: Engine) -> Recipe:

@@ -32,6 +32,7 @@ def render(config: AgentConfig, server_id: int, paths: dict[str, str], *, admin_
         "character_set_server=utf8mb4",
         "local_infile=0",
         "secure_file_priv=NULL",
+        "persisted_globals_load=OFF",  # or SET PERSIST is stronger than this file, and could start a node open
         "mysqlx=0",
         "tls_version=TLSv1.2,TLSv1.3",
         *(f"plugin_load_add={plugin}" for plugin in PLUGINS),

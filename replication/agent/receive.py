@@ -92,12 +92,16 @@ class Receive:
             raise TaskFailed("the agent ended while the copy was put in its place; the data of before are there")
         return None
 
+    @property
+    def _programs(self) -> tuple[str, ...]:
+        return self._config.mariadb_backup, self._config.mbstream
+
     # --- before it begins ---------------------------------------------------------------------------------------------
 
     def _check(self, args: RebuildArgs) -> None:
         """Raises TaskRefused."""
-        config, places = self._config, self._places
-        for program in (config.mariadb_backup, config.mbstream):
+        places = self._places
+        for program in self._programs:
             if not os.access(program, os.X_OK):
                 raise TaskRefused(
                     f"{program} is missing on this host: install MariaDB's backup program (on Debian: apt install mariadb-backup)"
@@ -125,12 +129,18 @@ class Receive:
                 f"this agent cannot write to {error.filename or places.home} ({error.strerror}): "
                 f"make {places.home} and what is in it the property of {local_user()}"
             ) from error
-        lacks = args.source_bytes + MARGIN_BYTES - free
-        if lacks > 0:
-            raise TaskRefused(
-                f"the disk of {places.home} has {_mib(free)} free and the copy needs {_mib(args.source_bytes + MARGIN_BYTES)}, "
-                f"beside the data that are there: make {_mib(lacks)} of room"
-            )
+        against = self._no_room(args.source_bytes, free)
+        if against:
+            raise TaskRefused(against)
+
+    def _no_room(self, size: int, free: int) -> str:
+        lacks = size + MARGIN_BYTES - free
+        if lacks <= 0:
+            return ""
+        return (
+            f"the disk of {self._places.home} has {_mib(free)} free and the copy needs {_mib(size + MARGIN_BYTES)}, "
+            f"beside the data that are there: make {_mib(lacks)} of room"
+        )
 
     # --- the copy -----------------------------------------------------------------------------------------------------
 
@@ -219,7 +229,8 @@ class Receive:
                 f"the source's database is version {version or 'unknown'} and this host's is {here}: a copy goes to the same"
                 " series, and not to an older version; upgrade this host first"
             )
-        return ""
+        # The source may have grown since it was ordered.
+        return self._no_room(_number(incoming.headers.get(BYTES)), shutil.disk_usage(self._places.home).free)
 
     def _version(self) -> str:
         try:
@@ -260,6 +271,26 @@ class Receive:
     # --- ready --------------------------------------------------------------------------------------------------------
 
     def _make_ready(self, task: Task, binlog_state: str) -> None:
+        places = self._places
+        self._prepare(task)
+        try:
+            position, binlog_state = self._stands_at(binlog_state)
+            note = {"operation": task.report.operation, "position": position, "binlog_state": binlog_state}
+            write_note(places.incoming / NOTE, note)
+            self._flush(task, places.incoming)
+            move(places.incoming, places.ready)
+        except OSError as error:
+            why = "the disk is full" if error.errno == errno.ENOSPC else f"{error.filename}: {error.strerror}"
+            raise TaskFailed(f"the copy cannot be made ready: {why}; nothing was changed") from error
+        except ValueError as error:
+            raise TaskFailed(f"{error}; nothing was changed") from error
+
+    def _stands_at(self, binlog_state: str) -> tuple[str, str]:
+        """Position and gtid_binlog_state of the copy. Raises OSError or ValueError."""
+        position = read_position(self._places.incoming)
+        return position, state_at(binlog_state, position)
+
+    def _prepare(self, task: Task) -> None:
         config, places = self._config, self._places
         arguments = [
             *DIES_WITH_US, config.mariadb_backup, "--no-defaults", "--prepare", f"--use-memory={memory_for(config.buffer_pool)}",
@@ -277,21 +308,6 @@ class Receive:
         task.check()
         if code or not self._said().rstrip().endswith(COMPLETED):
             raise TaskFailed(f"{self._reason('the copy cannot be prepared', code)}; nothing was changed")
-        try:
-            position = read_position(places.incoming)
-            note = {
-                "operation": task.report.operation,
-                "position": position,
-                "binlog_state": state_at(binlog_state, position),
-            }
-            write_note(places.incoming / NOTE, note)
-            self._flush(task, places.incoming)
-            move(places.incoming, places.ready)
-        except OSError as error:
-            why = "the disk is full" if error.errno == errno.ENOSPC else f"{error.filename}: {error.strerror}"
-            raise TaskFailed(f"the copy cannot be made ready: {why}; nothing was changed") from error
-        except ValueError as error:
-            raise TaskFailed(f"{error}; nothing was changed") from error
 
     @staticmethod
     def _flush(task: Task, tree: Path) -> None:

@@ -70,6 +70,9 @@ class Send:
             return "it may lack transactions that it has acknowledged, so its data are no source for a copy"
         if phase is not ProcessState.UP:
             return f"its database is {phase.value}: a copy is made of one that is up"
+        return self._lacks()
+
+    def _lacks(self) -> str:
         if not os.access(self._config.mariadb_backup, os.X_OK):
             return f"{self._config.mariadb_backup} is missing: install it (on Debian: apt install mariadb-backup)"
         return ""

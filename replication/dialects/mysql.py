@@ -8,12 +8,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from replication.core.mysql_positions import GtidSet
+from replication.core.positions import parse
 from replication.core.vault_ports import DatabaseError, RelayPlace, Source
 
 from .base import Client, PkiFiles, Row, Session
 from .epochs import Epochs
 from .looking import Looking
 from .mysql_accounts import Accounts
+from .mysql_clone import COPY_ACCOUNT
 from .mysql_closing import Closing
 from .mysql_settings import (
     AT_BOOT,
@@ -170,9 +172,12 @@ class MySql(Closing, Looking, Epochs, Accounts, Settings):
         return bool(rows[0]["missed"] == 0)
 
     def take_position(self, position: str, binlog_state: str) -> None:
-        with self._writable():
-            self.session.run("RESET BINARY LOGS AND GTIDS")
-            self.session.run("SET GLOBAL gtid_purged = %s", position)
+        """As a copy of MySQL knows by itself where it stands. The account by which it was fetched came along."""
+        missing = parse(self.positions().gtid_slave_pos).missing_from(parse(position))
+        if missing:
+            raise DatabaseError(0, f"the copy lacks {missing} transactions that it was to have")
+        with self._writable(), self._unlogged():
+            self.session.run("DROP USER IF EXISTS %s@'%%'", COPY_ACCOUNT)
 
     # --- epochs ----------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,7 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
 
 from replication.core.commands import ReplicationAccount
@@ -27,6 +26,10 @@ class Accounts:
 
     def _writable(self) -> AbstractContextManager[None]:
         """In which the administrator may write on a closed node."""
+        raise NotImplementedError
+
+    def _unlogged(self) -> AbstractContextManager[None]:
+        """In which what is written stays on this node, and works while commits hang."""
         raise NotImplementedError
 
     def accounts(self) -> tuple[AccountStatus, ...]:
@@ -116,16 +119,6 @@ class Accounts:
                 self.session.run(f"{verb} USER {how}", client.user, client.password, _mark(client.password))
             if not granted:
                 self.session.run(f"GRANT ALL PRIVILEGES ON {_name(pattern)}.* TO %s@'%%'", client.user)
-
-    @contextmanager
-    def _unlogged(self) -> Iterator[None]:
-        """On this node only, and it works while commits hang."""
-        # A lock on the accounts' tables may be held for long.
-        self.session.run("SET SESSION sql_log_bin = 0, lock_wait_timeout = 1")
-        try:
-            yield
-        finally:
-            self.session.run("SET SESSION sql_log_bin = 1, lock_wait_timeout = DEFAULT")
 
 
 def _name(identifier: str) -> str:
