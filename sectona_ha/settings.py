@@ -130,7 +130,8 @@ _REDIS = {
     "SERIALIZER": "rq.serializers.JSONSerializer",
     "DEFAULT_TIMEOUT": 3600,
 }
-RQ_QUEUES = {"ops": _REDIS, "service": _REDIS}
+# ops: what somebody waits for; routine: what takes hours at night, comparisons and backups. Each with workers of its own.
+RQ_QUEUES = {"ops": _REDIS, "routine": _REDIS, "service": _REDIS}
 # The dashboard is registered by nodes/admin/work_queues/screen.py instead: the stock one is open to all staff.
 RQ_SHOW_ADMIN_LINK = False
 # What rqworker runs: a worker that says in High Availability → Application that it is there.

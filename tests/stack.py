@@ -146,7 +146,7 @@ class Controller:
 
     def ops(self) -> None:
         serializer = "rq.serializers.JSONSerializer"
-        self.start("ops", sys.executable, "manage.py", "rqworker", "ops", "--serializer", serializer)
+        self.start("ops", sys.executable, "manage.py", "rqworker", "ops", "routine", "--serializer", serializer)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         process = self.processes.pop(name)

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from datetime import timedelta
+from typing import Final
 
 from django.conf import settings
 
@@ -14,9 +16,12 @@ from replication.core.view import NodeView
 from replication.stores import operations
 from replication.stores.inventory import node_view
 
-from .telling import Refused, Telling
+from .telling import CancelWished, Lost, Refused, Telling, in_thread
 
 log = logging.getLogger(__name__)
+PATIENCE: Final = timedelta(minutes=2)
+"""With an agent that does not answer."""
+LOOK_EVERY: Final = 0.5
 
 
 def _node(operation: Operation) -> NodeView:
@@ -26,15 +31,28 @@ def _node(operation: Operation) -> NodeView:
     return node_view(node)
 
 
-async def _remove(node: NodeView, only: str) -> str:
-    """only: the operation whose old data are meant; "" for whatever is kept now. Another rebuild may have come in between."""
+async def _remove(telling: Telling, node: NodeView, only: str) -> str:
+    """only: the operation whose old data are meant; "" for whatever is kept now. Another rebuild may have come in between.
+
+    An agent that is slow to answer is asked again: what counts is that it no longer keeps them.
+    """
+    removed = ""
+    until = time.monotonic() + PATIENCE.total_seconds()
     async with AgentClient(settings.PKI_DIR) as agents:
-        report = await agents.hello(node, since=-1, wait=timedelta())
-        kept = report.kept
-        if kept is None or (only and kept.operation != only):
-            return f"{node.hostname} keeps no such old data any more."
-        await agents.remove_kept(node, kept.operation)
-    amount = f"{kept.bytes / 2**20:,.0f} MiB" if kept.bytes else "its size was not known"
+        while True:
+            try:
+                kept = (await agents.hello(node, since=-1, wait=timedelta())).kept
+                if kept is None or (only and kept.operation != only) or (removed and kept.operation != removed):
+                    break
+                removed, amount = kept.operation, f"{kept.bytes / 2**20:,.0f} MiB" if kept.bytes else "of unknown size"
+                await agents.remove_kept(node, kept.operation)
+            except NodeUnreachable:
+                if time.monotonic() > until:
+                    raise
+            await in_thread(lambda: telling.tell(0, f"{node.hostname} removes its old data"))
+            await asyncio.sleep(LOOK_EVERY)
+    if not removed:
+        return f"{node.hostname} keeps no such old data any more."
     return f"The old data of {node.hostname} was removed ({amount}). Its rebuild cannot be undone any more."
 
 
@@ -47,8 +65,13 @@ def run(id: str) -> None:
     try:
         node = _node(operation)
         telling.track.begins(f"remove {node.hostname}")
-        summary = asyncio.run(_remove(node, str(operation.arguments.get("cause") or "")))
+        summary = asyncio.run(_remove(telling, node, str(operation.arguments.get("cause") or "")))
         telling.track.done(f"remove {node.hostname}")
+    except Lost:
+        log.info("operation %s was ended by somebody else", id)
+    except CancelWished:
+        text = "Cancelled; what the agent had been told it does all the same, its row says whether old data is kept."
+        telling.end(OperationState.CANCELLED, text, {"summary": text})
     except (Refused, NodeUnreachable, StepFailed) as error:
         text = f"Not removed: {str(error).rstrip('.')}."
         telling.end(OperationState.FAILED, text, {"summary": text})

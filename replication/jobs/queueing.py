@@ -37,10 +37,20 @@ FUNCTIONS: Final[dict[str, Callable[[str], None]]] = {
 }
 
 
+OPS: Final = "ops"
+ROUTINE: Final = "routine"
+"""Of long work that nobody waits for: a backup of hours must not stand before the rebuild of a node, nor before a form."""
+ROUTINE_KINDS: Final = frozenset({OperationKind.VERIFY.value, OperationKind.BACKUP.value})
+
+
+def queue_of(kind: str) -> str:
+    return ROUTINE if kind in ROUTINE_KINDS else OPS
+
+
 def enqueue(operation: str, kind: str) -> None:
     """Raises QueueUnavailable. What waits or runs already stays as it is."""
     try:
-        queue = django_rq.get_queue("ops")
+        queue = django_rq.get_queue(queue_of(kind))
         queue.enqueue(FUNCTIONS[kind], operation, job_id=operation, unique=True, job_timeout=NO_DEADLINE, result_ttl=0)
     except DuplicateJobError:
         return
@@ -51,7 +61,7 @@ def enqueue(operation: str, kind: str) -> None:
 def enqueue_again(operation: str, kind: str) -> None:
     """As `enqueue`, for an operation that no living worker carries: what Redis still keeps of its last try goes first."""
     try:
-        queue = django_rq.get_queue("ops")
+        queue = django_rq.get_queue(queue_of(kind))
         Job.fetch(operation, connection=queue.connection, serializer=queue.serializer).delete()
     except NoSuchJobError:
         pass
@@ -61,19 +71,22 @@ def enqueue_again(operation: str, kind: str) -> None:
 
 
 def operations_in_queue() -> set[str] | None:
-    """Ids of the operations that wait in the ops queue or that a living worker carries out; None without Redis."""
+    """Ids of the operations that wait in a queue or that a living worker carries out; None without Redis."""
     try:
-        queue = django_rq.get_queue("ops")
-        # The second: taken by a worker at this very moment.
-        waiting = [*queue.get_job_ids(), *queue.intermediate_queue.get_job_ids()]
-        for registry in (ScheduledJobRegistry(queue=queue), DeferredJobRegistry(queue=queue)):
-            waiting += registry.get_job_ids(cleanup=False)
-        started = StartedJobRegistry(queue=queue).get_job_ids(cleanup=False)
-        found = {*waiting, *started}
-        jobs = Job.fetch_many(list(found), connection=queue.connection, serializer=queue.serializer)
+        return _in_queue(OPS) | _in_queue(ROUTINE)
     except (RedisError, OSError) as error:
         log.info("Redis does not answer, so whose worker died is not known: %s", error)
         return None
+
+
+def _in_queue(name: str) -> set[str]:
+    queue = django_rq.get_queue(name)
+    # The second: taken by a worker at this very moment.
+    waiting = [*queue.get_job_ids(), *queue.intermediate_queue.get_job_ids()]
+    for registry in (ScheduledJobRegistry(queue=queue), DeferredJobRegistry(queue=queue)):
+        waiting += registry.get_job_ids(cleanup=False)
+    started = StartedJobRegistry(queue=queue).get_job_ids(cleanup=False)
+    jobs = Job.fetch_many(list({*waiting, *started}), connection=queue.connection, serializer=queue.serializer)
     return {str(job.args[0]) for job in jobs if job is not None and job.args and (job.id in waiting or _lives(job))}
 
 

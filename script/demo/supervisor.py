@@ -46,7 +46,7 @@ def programs(plan: Plan) -> list[Program]:
     agent = str(plan.root / "script" / "vault-agent")
     gunicorn = (python, "-m", "gunicorn", "sectona_ha.wsgi", "--bind", f"{WEB_ADDRESS}:{plan.web_port}")
     threads = ("--worker-class", "gthread", "--workers", "2", "--threads", "8", "--no-control-socket")
-    ops = (*manage, "rqworker", "ops", "--serializer", "rq.serializers.JSONSerializer")
+    rq = ("--serializer", "rq.serializers.JSONSerializer")
     return [
         Program(
             name="redis:redis",
@@ -79,7 +79,11 @@ def programs(plan: Plan) -> list[Program]:
             priority=40,
             stop_seconds=15,
         ),
-        Program(name="worker:ops", command=ops, priority=40, stop_seconds=10),
+        # Two: a form that waits for the check of a new node finds one, also while a node is rebuilt for an hour.
+        *(
+            Program(name=f"worker:{name}", command=(*manage, "rqworker", queue, *rq), priority=40, stop_seconds=10)
+            for name, queue in (("ops", "ops"), ("ops-2", "ops"), ("routine", "routine"))
+        ),
     ]
 
 

@@ -36,13 +36,13 @@ def make(pair: Pair) -> Callable[..., Operation]:
     return made
 
 
-def queued() -> list[str]:
-    return sorted(django_rq.get_queue("ops").get_job_ids())
+def queued(*names: str) -> list[str]:
+    return sorted(id for name in names or ("ops", "routine") for id in django_rq.get_queue(name).get_job_ids())
 
 
 @pytest.fixture
 def queue(redis: None) -> None:
-    django_rq.get_queue("ops").empty()
+    django_rq.get_queue("ops").connection.flushall()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -51,6 +51,7 @@ def test_what_is_in_no_queue_is_handed_over_once(make: Callable[..., Operation])
     lost = [make(), make(K.VERIFY), make(K.PREFLIGHT)]
     assert hand_over(timezone.now()) == 3
     assert queued() == sorted(one.pk for one in lost)
+    assert queued("routine") == [lost[1].pk], "what takes hours stands before nothing that somebody waits for"
     assert hand_over(timezone.now()) == 0, "it waits in the queue"
     assert queued() == sorted(one.pk for one in lost)
 
@@ -90,7 +91,7 @@ def test_what_a_dead_worker_held_is_handed_over_and_not_for_ever(make: Callable[
         assert hand_over(timezone.now()) == 1
         one.refresh_from_db()
         assert one.arguments["taken_up"] == times
-        django_rq.get_queue("ops").empty()
+        django_rq.get_queue("ops").connection.flushall()
     Vault.objects.get().nodes.update(rebuild_wish={"operation": one.pk})
     assert hand_over(timezone.now()) == 0
     one.refresh_from_db()

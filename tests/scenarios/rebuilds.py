@@ -4,7 +4,7 @@ import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ ROW_BYTES = 1024
 class Place:
     stack: Controller
     hosts: list[VaultHost]
+    make: Callable[..., VaultHost]
 
     @property
     def primary(self) -> VaultHost:
@@ -30,6 +31,17 @@ class Place:
     @property
     def fallback(self) -> VaultHost:
         return next(h for h in self.hosts if h.hostname != self.stack.vault()["primary"])
+
+    def add(self, ip: str, hostname: str) -> VaultHost:
+        """A new, empty host as a further fallback."""
+        host: VaultHost = self.make(ip, hostname).init().start()
+        self.stack.manage(
+            "shell", "-v0", "-c",
+            "from replication.stores.wishes import *; v = default_vault()\n"
+            f"new = NewNode(hostname={hostname!r}, ip_address={ip!r}, port=5389, database_port=3307, system_role='fallback')\n"
+            "assert not isinstance(add_node(v, new, None), list)\n",
+        )  # fmt: skip
+        return host
 
     def command(self, *words: str) -> str:
         """`manage.py vault …`; returns the id of the operation that it began."""
@@ -65,11 +77,14 @@ class Place:
 
     def wait_equal(self, timeout: float = 30) -> None:
         """Every row that the Master has is on its fallback, and no other."""
+        self.wait_equal_on(self.fallback, timeout)
+
+    def wait_equal_on(self, host: VaultHost, timeout: float = 30) -> None:
         wanted = checksum(self.primary)
         wait_for(
-            lambda: checksum(self.fallback) == wanted,
+            lambda: checksum(host) == wanted,
             timeout,
-            lambda: f"equal rows: {wanted}, {checksum(self.fallback)}; {self.fallback.report()}",
+            lambda: f"equal rows: {wanted}, {checksum(host)}; {host.report()}",
         )
 
 
@@ -82,7 +97,7 @@ def place(*addresses: str, rows: int = 200) -> Iterator[Place]:
             hosts = [make(ip, f"vault-{name}").init() for ip, name in zip(addresses, "abc", strict=False)]
             for host in hosts:
                 host.start()
-            found = Place(stack, hosts)
+            found = Place(stack, hosts, make)
             stack.service("a")
             stack.ops()
             stack.add_pair(*hosts)
@@ -127,9 +142,14 @@ def purge_what_it_lacks(place: Place) -> None:
     fallback.kill_database()
     place.stack.wait_vault(acker=None)
     write(primary, "while it was away")
+    purge(primary)
+    fallback.start(ready=False)
+
+
+def purge(primary: VaultHost) -> None:
+    """All binary logs up to now, of a Master that nobody is behind of."""
     primary.sql("FLUSH BINARY LOGS")
     wait_for(lambda: _purged(primary), 30, "the Master lets its old binary logs go: none of its threads reads them")
-    fallback.start(ready=False)
 
 
 def _purged(primary: VaultHost) -> bool:

@@ -2,17 +2,18 @@
 
 Real agents and databases under a whole controller. Proves: purged logs: Re-synchronize Master makes a full copy by itself and
 says why; it can be undone, and is not rebuilt behind the back of who undid it; a node that has diverged is not replaced without
-its hostname, is exported first, and follows with equal rows afterwards; the old data is kept, and removed on request.
+its hostname, is exported first, and follows with equal rows afterwards; the old data is kept, and removed on request; an empty new
+node is copied from a fallback without a click.
 """
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.scenarios.rebuilds import Place, place, purge_what_it_lacks, secrets_in, write
+from tests.scenarios.rebuilds import Place, place, purge, purge_what_it_lacks, secrets_in, write
 from tests.waiting import wait_for
 
-A, B = "127.0.82.1", "127.0.82.2"
+A, B, C = "127.0.82.1", "127.0.82.2", "127.0.82.3"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_purged_logs_re_synchronize_makes_a_full_copy_by_itself(pair: Place) -> 
     purge_what_it_lacks(pair)
     pair.fallback.wait_report(lambda report: bool(report.needs_rebuild))
     ended = pair.wait_ended(pair.command("resynchronize"))
-    assert ended["state"] == "succeeded", ended
+    assert ended["state"] == "succeeded", ended["result"]["summary"]
     assert "full copy, because the primary no longer has the binary logs that it needs" in ended["result"]["summary"]
     assert "vault-b was rebuilt from vault-a" in ended["result"]["summary"]
     pair.wait_lossless()
@@ -42,7 +43,7 @@ def test_undo_puts_the_old_data_back_and_nobody_rebuilds_behind_that(pair: Place
     ended = pair.wait_ended(
         pair.command("undo-rebuild", node.hostname, "--confirm", node.hostname, "--reason", "a test")
     )
-    assert ended["state"] == "succeeded", ended
+    assert ended["state"] == "succeeded", ended["result"]["summary"]
     assert "the data of before its rebuild again" in ended["result"]["summary"]
     report = node.wait_report(lambda report: bool(report.needs_rebuild))
     assert report.kept is None
@@ -53,7 +54,7 @@ def test_undo_puts_the_old_data_back_and_nobody_rebuilds_behind_that(pair: Place
         ended = pair.wait_ended(pair.command("rebuild", node.hostname, "--rate", "200", "--do-not-compare"))
     finally:
         pair.stack.execute("UPDATE nodes_vault SET rebuild_policy = 'never'")
-    assert ended["state"] == "succeeded", ended
+    assert ended["state"] == "succeeded", ended["result"]["summary"]
     steps = [step["name"] for step in ended["steps"] if step["state"] == "done"]
     assert steps == [
         f"{word} {node.hostname}" for word in ("order", "transfer", "prepare", "swap", "start", "catch-up")
@@ -74,12 +75,12 @@ def test_a_diverged_node_is_replaced_only_when_confirmed_and_exported_first(pair
     write(pair.primary, "and on the Master")  # the same number: strict mode stops the fallback here
     wait_for(lambda: pair.stack.status_of(node.hostname)[0] in ("slave-error", "diverged"), 30, "its replication stops")
     refused = pair.wait_ended(pair.command("resynchronize"))
-    assert refused["state"] == "failed", refused
+    assert refused["state"] == "failed", refused["result"]["summary"]
     assert "it is to be confirmed with its hostname" in refused["result"]["summary"]
     assert b"only here" in secrets_in(node)
     wait_for(lambda: pair.stack.status_of(node.hostname)[0] == "diverged", 30, "its row says that it has diverged")
     ended = pair.wait_ended(pair.command("resynchronize", "--yes"))
-    assert ended["state"] == "succeeded", ended
+    assert ended["state"] == "succeeded", ended["result"]["summary"]
     assert "full copy, because it has diverged" in ended["result"]["summary"]
     pair.wait_lossless()
     pair.wait_equal()
@@ -95,6 +96,32 @@ def test_old_data_is_removed_on_request(pair: Place) -> None:
     ended = pair.wait_ended(
         pair.command("remove-old-data", node.hostname, "--confirm", node.hostname, "--reason", "room is needed")
     )
-    assert ended["state"] == "succeeded", ended
+    assert ended["state"] == "succeeded", ended["result"]["summary"]
     node.wait_report(lambda report: report.kept is None)
     assert not (node.home / "data.old").exists()
+
+
+def test_an_empty_new_node_is_copied_by_itself_and_from_a_fallback(pair: Place) -> None:
+    pair.wait_lossless()
+    pair.stack.execute("UPDATE nodes_vault SET rebuild_policy = 'nothing-lost'")
+    purge(pair.primary)
+    node = pair.add(C, "vault-c")
+
+    def begun() -> str:
+        last = pair.latest("rebuild")
+        mine = pair.stack.rows("SELECT id FROM nodes_vaultnode WHERE hostname = 'vault-c'")[0]["id"]
+        return str(last["id"]) if last is not None and last["node_id"] == mine else ""
+
+    id = wait_for(
+        begun, 60, lambda: f"it is rebuilt by the vault's setting: {node.report()}\n{pair.stack.log('service-a')}"
+    )
+    ended = pair.wait_ended(id)
+    assert ended["state"] == "succeeded", ended["result"]["summary"]
+    assert ended["requested_by_id"] is None
+    assert f"vault-c was rebuilt from {pair.fallback.hostname}" in ended["result"]["summary"]
+    assert "It is equal to the Master." in ended["result"]["summary"]
+    pair.wait_equal_on(node)
+    (told,) = pair.stack.rows(
+        "SELECT text FROM nodes_event WHERE operation = ? AND text LIKE '%begun by the service%'", id
+    )
+    assert "by the vault's setting" in told["text"]

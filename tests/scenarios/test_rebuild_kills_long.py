@@ -206,7 +206,7 @@ def test_a_target_that_may_not_write_there_refuses_before_anything_is_touched(la
     finally:
         _immutable(in_the_way / "kept", False)
         shutil.rmtree(in_the_way, ignore_errors=True)
-    assert ended["state"] == "failed", ended
+    assert ended["state"] == "failed", ended["result"]["summary"]
     assert "cannot write to" in ended["result"]["summary"]
     judge(lacking, ended)
 
@@ -230,7 +230,7 @@ def test_a_disk_without_room_refuses_and_says_how_much_is_missing(lacking: Place
         ended = lacking.wait_ended(begin(lacking), TIMEOUT)
     finally:
         huge.unlink()
-    assert ended["state"] == "failed", ended
+    assert ended["state"] == "failed", ended["result"]["summary"]
     assert "of room" in ended["result"]["summary"]
     judge(lacking, ended)
     wait_for(lambda: source.report().data_bytes < node.report().disk_free_bytes, TIMEOUT, "measured again")
@@ -250,7 +250,7 @@ def test_a_source_that_cannot_make_a_copy_says_why(lacking: Place) -> None:
         (source.home / "agent.json").write_text(config)
         source.start()
         lacking.stack.wait_vault(primary="vault-a")
-    assert ended["state"] == "failed", ended
+    assert ended["state"] == "failed", ended["result"]["summary"]
     assert "mariadb-backup" in ended["result"]["summary"] or "no-such-program" in ended["result"]["summary"]
     judge(lacking, ended)
 
