@@ -56,6 +56,8 @@ def restore(
 
     Raises RestoreRefused, BackupError or CannotStart; OSError or ValueError for what nobody foresaw.
     """
+    if config.engine != "mariadb":
+        raise RestoreRefused("backups are of MariaDB, and this agent runs MySQL")
     file = request.file or _latest(config)
     manifest = backup_files.read(backup_files.beside(file))
     if request.to is not None:

@@ -57,7 +57,10 @@ def past_of(vault: Vault) -> Past:
     lists = LossReport.objects.filter(vault=vault).values_list("node", "why")
     return Past(
         operations=list(rows.defer("steps")[:LOOKED_BACK]),
-        last_backup=Backup.objects.filter(vault=vault).values_list("taken_at", flat=True).order_by("-taken_at").first(),
+        last_backup=Backup.objects.filter(vault=vault, fault="")
+        .values_list("taken_at", flat=True)
+        .order_by("-taken_at")
+        .first(),
         lists=frozenset((node, why) for node, why in lists if node),
     )
 
@@ -147,7 +150,7 @@ def _backup(vault: Vault, fallbacks: Sequence[VaultNode], past: Past, now: datet
     if not hours or not any(node.status in FOLLOWS for node in fallbacks):
         return
     last = past.last_backup or min(node.created_at for node in fallbacks)
-    tried = [o for o in past.operations if o.kind == OperationKind.BACKUP]
+    tried = [o for o in past.operations if o.kind == OperationKind.BACKUP and not o.arguments.get("action")]
     if now - last >= timedelta(hours=hours) and _may(tried, now, RETRY_ROUTINE):
         yield Due(kind=OperationKind.BACKUP.value, node=None, by=f"every {hours} h, by the vault's setting")
 

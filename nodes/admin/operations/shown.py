@@ -15,6 +15,7 @@ from nodes.models.operation import DATA_KINDS, OPEN_STATES
 from nodes.sentences import said
 from replication.core import pace
 from replication.core.steps import StepState
+from replication.stores import backups
 from replication.stores.cancelling import FORSAKEN_AFTER, is_forsaken, why_not_cancel
 from replication.stores.wishes import RefusedWish
 
@@ -98,7 +99,7 @@ class OperationShown:
 
 def title_of(operation: Operation) -> str:
     """A change of Master names who it makes Master; what is about one node names it."""
-    node, kind = operation.node, str(operation.get_kind_display())
+    node, kind = operation.node, _kind_of(operation)
     if node is None:
         asked = operation.arguments.get("hostname") if operation.kind == OperationKind.PREFLIGHT else None
         return f"{kind}: {asked}" if asked else kind
@@ -107,6 +108,15 @@ def title_of(operation: Operation) -> str:
     if operation.kind == OperationKind.RESYNCHRONIZE:
         return kind  # it may be about all nodes
     return f"{kind}: {node.hostname}"
+
+
+def _kind_of(operation: Operation) -> str:
+    """What is done with a backup that is there goes by the same kind as making one."""
+    action = operation.arguments.get("action") if operation.kind == OperationKind.BACKUP else None
+    words_of = {
+        backups.CHECK: _("Check of a backup"), backups.REMOVE: _("Removal of a backup"), backups.LOOK: _("Look at the backups"),
+    }  # fmt: skip
+    return words_of.get(action, "") or str(operation.get_kind_display())
 
 
 def report_url(operation: Operation) -> str:
