@@ -7,6 +7,7 @@ each step may be repeated. docs/design/rebuild.md.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -111,6 +112,8 @@ class Swap:
         self.places, self.process, self._exclusive, self._changed = places, process, exclusive, changed
         self._state_of, self._database = state, database
         self._kept: KeptData | None = self._read_kept()
+        self._entering = threading.Lock()
+        """Of the two who want the kept data, to put them back or to remove them, one comes first."""
 
     @property
     def _state(self) -> State:
@@ -131,19 +134,21 @@ class Swap:
             self._kept = replace(self._kept, bytes=size)
 
     def forget_kept(self, operation: str) -> bool:
-        """Remove the kept data of this operation; False when there are none of it. Raises OSError."""
-        kept = self._kept
-        if kept is None or kept.operation != operation:
-            return False
-        self._kept = None
-        self.places.kept_note.unlink(missing_ok=True)
-        self.places.discard(self.places.kept)
+        """Remove the kept data of this operation; False when there are none of it, or other data are being put in their place.
+        Raises OSError."""
+        with self._entering:
+            kept = self._kept
+            if kept is None or kept.operation != operation or self.pending:
+                return False
+            self._kept = None
+            self.places.kept_note.unlink(missing_ok=True)
+            self.places.discard(self.places.kept)
         return True
 
     def carry_out(self, task: Task, journal: Journal) -> None:
         """From the first step to the end. Raises TaskFailed, with what became of the data, or TaskInterrupted."""
         task.phase(TaskPhase.SWAPPING)
-        self._exclusive(lambda: self._enter(journal))
+        self._exclusive(lambda: self._enter_alone(journal))
         self.finish(task)
 
     def finish(self, task: Task) -> None:
@@ -213,6 +218,10 @@ class Swap:
 
     # --- steps, on the verbs' thread --------------------------------------------------------------------------------------
 
+    def _enter_alone(self, journal: Journal) -> None:
+        with self._entering:
+            self._enter(journal)
+
     def _enter(self, journal: Journal) -> None:
         state = self._state.read()
         if state.order_kind is not OrderKind.NONE or not state.vault:
@@ -225,6 +234,8 @@ class Swap:
             earlier = self._load()
             if earlier is not None:
                 self._settle_complete(earlier)
+            if not self._incoming(journal).is_dir():
+                raise TaskFailed("what was to take the place of its data is gone; nothing was changed")
             if self.places.parted.exists():
                 raise TaskFailed(
                     f"{self.places.parted} is in the way, and nobody knows what it is; nothing was changed"

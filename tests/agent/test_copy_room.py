@@ -26,7 +26,7 @@ from replication.agent.tasks import TaskRunner
 from replication.core.commands import Verb
 from replication.core.tasks import RebuildArgs, TaskKind, TaskOrder, TaskPhase
 from replication.core.vault_ports import AgentState, TaskRefused
-from tests.agent.copying import Push, backup_of, leftovers, rebuild, wait_ended
+from tests.agent.copying import Push, backup_of, leftovers, rebuild, wait_ended, wait_phase
 from tests.agent.orders import open_primary, order
 from tests.vault_host import VaultHost, vault_hosts
 from tests.waiting import wait_for
@@ -162,34 +162,35 @@ def test_a_disk_that_runs_full_leaves_the_node_as_it_was(small_disk: Path, tmp_p
         order(target, Verb.CLOSE)
         whole = backup_of(target, tmp_path / "scratch")
         operation = rebuild(target, target)
+        stream = admitted(target, operation)
+        stream.send(whole[:100_000])
+        wait_phase(target, TaskPhase.TRANSFERRING)
         filler = small_disk / "filler"
         left = shutil.disk_usage(small_disk).free
         with filler.open("wb") as file:  # somebody else's, after the copy was found to fit
             os.posix_fallocate(file.fileno(), 0, left - 8 * 2**20)
-        answers = push_until_answered(target, operation, whole)
+        stream.send(whole[100_000:])
+        answer = stream.end()
+        stream.close()
         report = wait_ended(target, operation)
         assert report.task is not None
         assert report.task.phase is TaskPhase.FAILED
         assert report.task.says.endswith("the disk of " + str(target.home) + " is full; nothing was changed"), (
             report.task
         )
-        assert answers[0] == 507
+        assert answer[0] == 507
         assert leftovers(target) == []
         filler.unlink()
         assert target.sql("SHOW TABLES IN vault LIKE 'mine'")
 
 
-def push_until_answered(target: VaultHost, operation: str, whole: bytes) -> tuple[int, dict[str, object]]:
-    found: list[tuple[int, dict[str, object]]] = []
+def admitted(target: VaultHost, operation: str) -> Push:
+    """A verb answers when its task has begun, which is a moment before the door is open."""
 
-    def pushed() -> bool:
-        pushing = Push(target, target, operation)
-        try:
-            pushing.send(whole)
-            found[:] = [pushing.end()]
-        finally:
-            pushing.close()
-        return found[0][0] != 404
+    def open_() -> bool:
+        return (
+            target.request("POST", f"/copy/{operation}", b"", who="node")[0] == 403
+        )  # another node: not the one that was ordered
 
-    wait_for(pushed, 10, "the stream is taken")
-    return found[0]
+    wait_for(open_, 10, "the copy is waited for")
+    return Push(target, target, operation)

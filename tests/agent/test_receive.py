@@ -136,6 +136,7 @@ def test_only_the_ordered_source_is_let_in_and_only_for_its_operation(pair: Pair
 @pytest.mark.parametrize(
     ("headers", "says"),
     [
+        pytest.param({"X_Copy_Bytes": str(2**50)}, "MiB of room", id="larger than it was when it was ordered"),
         pytest.param({"X_Copy_User": "somebody"}, "run both agents as the same user", id="another user"),
         pytest.param({"X_Copy_Version": "10.11.999-MariaDB"}, "upgrade this host first", id="a newer version"),
         pytest.param({"X_Copy_Version": "11.4.2-MariaDB"}, "upgrade this host first", id="another series"),
