@@ -6,6 +6,7 @@ better half of the run. The data are random bytes: nothing can be gained by leav
 
 import contextlib
 import itertools
+import os
 import shutil
 import statistics
 import subprocess
@@ -44,6 +45,8 @@ class Copied:
     whole: float
     began: float
     """Monotonic moment of the order."""
+    processor: float
+    """Seconds of processor of both agents and everything that they started."""
 
 
 @dataclass
@@ -102,8 +105,8 @@ def fill(host: VaultHost) -> int:
     return (host.config.data_dir / "vault" / "blobs.ibd").stat().st_size
 
 
-def pipe(source: VaultHost, target: VaultHost, *options: str) -> tuple[float, int]:
-    """`mariadb-backup | mbstream` into the target's home. Returns seconds and bytes that were unpacked."""
+def pipe(source: VaultHost, target: VaultHost, *options: str) -> tuple[float, float, int]:
+    """`mariadb-backup | mbstream` into the target's home. Returns seconds, seconds of processor, and bytes that were unpacked."""
     into, scratch = target.home / "bench.incoming", source.home / "bench.tmp"
     for directory in (into, scratch):
         shutil.rmtree(directory, ignore_errors=True)
@@ -111,22 +114,31 @@ def pipe(source: VaultHost, target: VaultHost, *options: str) -> tuple[float, in
     backup = [source.config.mariadb_backup, "--no-defaults", "--backup", "--stream=mbstream", *options]
     backup += ["--user=root", f"--socket={source.config.socket}", f"--target-dir={scratch}"]
     settle()
-    began = time.monotonic()
+    began, before = time.monotonic(), os.times()
     with (source.home / "bench.log").open("wb") as log:
         reading = subprocess.Popen(backup, stdout=subprocess.PIPE, stderr=log)
         writing = subprocess.Popen([source.config.mbstream, "-x", "-C", into], stdin=reading.stdout)
         assert reading.stdout is not None
         reading.stdout.close()
         assert (reading.wait(), writing.wait()) == (0, 0), (source.home / "bench.log").read_text()[-2000:]
-    seconds = time.monotonic() - began
+    seconds, after = time.monotonic() - began, os.times()
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
     size = sum(file.stat().st_size for file in into.rglob("*") if file.is_file())
     shutil.rmtree(into)
     shutil.rmtree(scratch, ignore_errors=True)
-    return seconds, size
+    return seconds, processor, size
+
+
+def _processor(host: VaultHost) -> float:
+    """Seconds of processor that this agent, and whatever it started and has ended, took so far."""
+    assert host.agent is not None
+    fields = Path(f"/proc/{host.agent.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def copy(source: VaultHost, target: VaultHost, rate: int) -> Copied:
     """One full copy by both agents."""
+    before = _processor(source) + _processor(target)
     operation = _begin(source, target, rate)
     began, unpacked, version = time.monotonic(), 0.0, -1
     while True:
@@ -143,7 +155,7 @@ def copy(source: VaultHost, target: VaultHost, rate: int) -> Copied:
     target.wait_up()
     status, text = target.request("POST", "/kept/remove", f'{{"operation": "{operation}"}}'.encode())
     assert status == 200, text
-    return Copied(unpacked - began, whole, began)
+    return Copied(unpacked - began, whole, began, _processor(source) + _processor(target) - before)
 
 
 def _begin(source: VaultHost, target: VaultHost, rate: int) -> str:
@@ -218,7 +230,7 @@ def two_hosts() -> Iterator[tuple[VaultHost, VaultHost]]:
 def bench(*, seconds: float, evidence: bool) -> list[str]:
     """Answers the goals that were missed. seconds: not used."""
     peaks = Peaks()
-    pipes: dict[str, list[float]] = {"one": [], "ours": []}
+    pipes: dict[str, list[tuple[float, float]]] = {"one": [], "ours": []}
     copies: list[Copied] = []
     with two_hosts() as (source, target):
         size, version = fill(source), source.sql("SELECT VERSION() AS v")[0]["v"]
@@ -226,12 +238,15 @@ def bench(*, seconds: float, evidence: bool) -> list[str]:
         bytes_ = 0
         for _ in range(ROUNDS):
             for way, options in (("one", ()), ("ours", ("--parallel=2",))):
-                took, bytes_ = pipe(source, target, *options)
-                pipes[way].append(took)
-                print(f"{way}: {took:.2f} s", flush=True)
+                took, processor, bytes_ = pipe(source, target, *options)
+                pipes[way].append((took, processor))
+                print(f"{way}: {took:.2f} s, processor {processor:.2f} s", flush=True)
             with watched(source, target, peaks):
                 copies.append(copy(source, target, 0))
-            print(f"agents: {copies[-1].bytes:.2f} s, whole {copies[-1].whole:.2f} s; {peaks.of}", flush=True)
+            print(
+                f"agents: {copies[-1].bytes:.2f} s, whole {copies[-1].whole:.2f} s, processor {copies[-1].processor:.2f} s",
+                flush=True,
+            )
         writing = rounds_of_writing(source, target, limits.COPY_MIB_PER_SECOND * MIB)
         for alone, beside, gap in writing:
             print(
@@ -243,7 +258,7 @@ def bench(*, seconds: float, evidence: bool) -> list[str]:
 def _judge(
     size: int,
     version: str,
-    pipes: Mapping[str, Sequence[float]],
+    pipes: Mapping[str, Sequence[tuple[float, float]]],
     copies: Sequence[Copied],
     peaks: Peaks,
     writing: Sequence[tuple[float, float, float]],
@@ -253,15 +268,27 @@ def _judge(
     ways = {
         "(a) `mariadb-backup \\| mbstream`, default options": pipes["one"],
         "(b) the same with `--parallel=2`, as the agents call it": pipes["ours"],
-        "(c) both agents, TLS: until everything is unpacked": ours,
-        "(c) both agents: until the target is up with the copy": [copied.whole for copied in copies],
+        "(c) both agents, TLS: until everything is unpacked": [(copied.bytes, 0.0) for copied in copies],
+        "(c) both agents: until the target is up with the copy": [
+            (copied.whole, copied.processor) for copied in copies
+        ],
     }
-    bare = statistics.median(pipes["one"])
-    table: list[tuple[object, ...]] = [("way", "seconds, in turn", "median", "MiB/s", "rate, (a) = 1")]
+    bare = _median(pipes["one"])
+    table: list[tuple[object, ...]] = [("way", "seconds, in turn", "median", "MiB/s", "rate, (a) = 1", "processor, s")]
     for way, took in ways.items():
-        median = statistics.median(took)
-        in_turn = ", ".join(f"{each:.2f}" for each in took)
-        table.append((way, in_turn, f"{median:.2f}", f"{size / MIB / median:.0f}", f"{bare / median:.2f}"))
+        median = _median(took)
+        in_turn = ", ".join(f"{seconds:.2f}" for seconds, _processor in took)
+        processor = statistics.median(processor for _seconds, processor in took)
+        table.append(
+            (
+                way,
+                in_turn,
+                f"{median:.2f}",
+                f"{size / MIB / median:.0f}",
+                f"{bare / median:.2f}",
+                f"{processor:.1f}" if processor else "–",
+            )
+        )
     resident = [("program", "most resident", "goal")]
     for name, most in sorted(peaks.of.items()):
         goal = f"< {MOST_RESIDENT // MIB} MiB" if name.startswith("agent") else "–"
@@ -284,7 +311,7 @@ def _judge(
         for row in each:
             print(" | ".join(map(str, row)))
     if evidence:
-        against = statistics.median(pipes["ours"]) / statistics.median(ours)
+        against = _median(pipes["ours"]) / statistics.median(ours)
         pages.write(
             "full-copy",
             "How fast a full copy is, and what it costs",
@@ -307,3 +334,8 @@ def _judge(
             ],
         )  # fmt: skip
     return missed
+
+
+def _median(turns: Sequence[tuple[float, float]]) -> float:
+    """Of the seconds."""
+    return statistics.median(seconds for seconds, _processor in turns)
