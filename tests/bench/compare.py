@@ -29,6 +29,7 @@ ADDRESSES = ("127.0.84.21", "127.0.84.22")
 ROWS = 1_000_000
 WRITERS = 8
 ROUNDS, BUSY_ROUNDS, FAILOVERS = 3, 20, 5
+ALONE_SECONDS = 20
 PATIENCE = 120.0
 LEAST_WRITES = 0.60
 """Of the rate without: as a full copy at its default throttle has to leave."""
@@ -91,7 +92,7 @@ def round_of_writing(primary: VaultHost, acker: VaultHost) -> tuple[float, float
         began = time.monotonic()
         found = compare(primary, acker, duty=limits.COMPARE_DUTY)
         middle = time.monotonic()
-        wait_for(lambda: time.monotonic() > 2 * middle - began, PATIENCE)
+        wait_for(lambda: time.monotonic() > middle + ALONE_SECONDS, PATIENCE)
         return rate(writers, middle, time.monotonic()), rate(writers, began, middle), found
 
 
