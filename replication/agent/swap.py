@@ -360,7 +360,8 @@ class Swap:
                 starts = self.process.running() and self.process.phase is ProcessState.STARTING
                 tries += 0 if starts else 1
                 if tries == START_TRIES or time.monotonic() > until:
-                    raise CannotServe(f"the new data cannot be used: {error}") from error
+                    what = "the kept data" if journal.kind is TaskKind.UNDO else "the copy"
+                    raise CannotServe(f"{what} cannot be used: {error}") from error
                 task.stopping.wait(0 if starts else 0.2)
 
     def _go_back(self, journal: Journal, why: str) -> None:
@@ -461,7 +462,10 @@ def _fenced(state: AgentState, journal: Journal) -> bool:
 
 
 def _went_back(journal: Journal) -> str:
-    return f"{journal.why or 'the agent ended'}; the data of before are in their place again"
+    again = "the data of before are in their place again"
+    if journal.kind is TaskKind.UNDO:
+        again = "the copy is in its place again, and they are kept"
+    return f"{journal.why or 'the agent ended'}; {again}"
 
 
 def _clause(error: Exception) -> str:

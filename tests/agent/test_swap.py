@@ -220,7 +220,7 @@ def went_back(target: VaultHost, operation: str) -> NodeReport:
     assert task is not None
     assert (task.phase, task.replaced, report.kept) == (TaskPhase.FAILED, False, None)
     assert task.says.endswith("; the data of before are in their place again")
-    assert (target.home / "data" / "vault" / "old.ibd").exists()
+    assert data_on_disk(target) == "old"
     return report
 
 
@@ -241,7 +241,7 @@ def test_data_that_do_not_start_are_taken_out_again(pair: Pair, stream: bytes) -
         operation = begin(source, target, stream)
         report = went_back(target, operation)
     assert report.task is not None
-    assert "the new data cannot be used" in report.task.says
+    assert "the copy cannot be used" in report.task.says
     assert data(target) == {"old"}, "it was started again by itself"
     after = target.report()
     assert before.database is not None
@@ -273,6 +273,24 @@ def test_a_fence_that_comes_meanwhile_wins_and_no_order_starts_anything(pair: Pa
         follow(target, source)  # which ends the fence
 
 
+@LONG
+def test_an_agent_that_is_stopped_meanwhile_leaves_the_rest_to_the_next(pair: Pair, stream: bytes) -> None:
+    source, target = pair
+    with flag(target, "hold"):
+        operation = begin(source, target, stream)
+        wait_phase(target, TaskPhase.STARTING)
+        assert target.stop() == 0
+        assert data_on_disk(target) == "copied"
+    report = wait_ended(target.start(), operation)
+    assert report.task is not None
+    assert (report.task.phase, report.task.says, report.task.replaced) == (TaskPhase.DONE, "", True)
+    serves(source, target, report.task.position)
+
+
+def data_on_disk(host: VaultHost) -> str:
+    return "copied" if (host.home / "data" / "vault" / "copied.ibd").exists() else "old"
+
+
 def test_what_quarantine_and_memory_were_comes_back_with_the_old_data(pair: Pair, stream: bytes) -> None:
     source, target = pair
     with pytest.raises(StepFailed, match="transactions that the primary does not have"):
@@ -292,3 +310,31 @@ def test_what_quarantine_and_memory_were_comes_back_with_the_old_data(pair: Pair
     assert data(target) == {"old"}
     status, answer = command(target, Verb.UNDO, secrets.token_hex(8))
     assert (status, answer["reason"]) == (422, "task"), "what was undone is gone"
+
+
+def test_a_node_with_damaged_data_and_no_memory_is_brought_back(pair: Pair, stream: bytes) -> None:
+    source, target = pair
+    target.stop()
+    target.kill_database()
+    (target.home / "state.json").unlink()
+    (target.home / "data" / "ibdata1").write_bytes(b"")
+    target.start(ready=False)
+    lost = target.wait_report(lambda report: bool(report.quarantine))
+    assert (lost.vault, lost.epoch) == ("", 0)
+    report = wait_ended(target, begin(source, target, stream))
+    assert report.task is not None
+    assert (report.task.phase, report.task.says) == (TaskPhase.DONE, "")
+    assert (report.quarantine, report.node) == ("", target.node)
+    assert data(target) == {"copied"}
+    serves(source, target, report.task.position)
+
+    undone = secrets.token_hex(8)  # which cannot work: the old data do not start
+    assert command(target, Verb.UNDO, undone)[0] == 200
+    after = wait_ended(target, undone)
+    assert after.task is not None
+    assert after.task.phase is TaskPhase.FAILED
+    assert after.task.says.startswith("the kept data cannot be used")
+    assert after.task.says.endswith("the copy is in its place again, and they are kept")
+    assert data(target) == {"copied"}
+    assert after.kept is not None, "they are kept still"
+    follow(target, source)
