@@ -80,6 +80,7 @@ class Exports:
             shutil.rmtree(part, ignore_errors=True)
             job = Job(
                 have=have.to_json(), data=str(config.data_dir), salvage=[str(copy) for copy in copies],
+                done=[str(copy) for copy in copies if salvage.was_exported(copy)],
                 exported=exported(config.lost_dir).to_json(), to=str(part), tables=self._tables(),
                 mariadb_binlog=config.mariadb_binlog, about=about,
             )  # fmt: skip
@@ -91,7 +92,7 @@ class Exports:
                 result["directory"] = str(directory)
             if not result["not_known"]:
                 for copy in copies:
-                    salvage.mark(copy, f"exported by operation {operation}")
+                    salvage.mark(copy, f"{salvage.EXPORTED} by operation {operation}")
             self._tasks.keep_result(operation, result)
         except OSError as error:
             raise TaskFailed(f"the export cannot be written: {error.strerror} ({error.filename})") from error

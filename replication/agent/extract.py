@@ -11,11 +11,13 @@ program of its own, at low priority: reading and decoding logs takes a processor
 come files with just these transactions; 4 `mariadb-binlog` makes SQL of them, and text to read; 5 the list, masked.
 """
 
+import ctypes
 import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +43,7 @@ PIECE: Final = 1024 * 1024
 MANIFEST: Final = "manifest.json"
 KINDS: Final = ("transactions", "never-acknowledged")
 """What stands in the logs of the data directory, and what a start has cut off them."""
+_PR_SET_PDEATHSIG: Final = 1
 _BY_CLIENTS: Final = frozenset({QUERY, QUERY_COMPRESSED, ANNOTATE})
 _SET_BY_LOG: Final = re.compile(rb"/\*M?!\d{6} SET @@session\.(gtid_seq_no|server_id)=\d+\*//\*!\*/;\n?")
 
@@ -54,6 +57,8 @@ class Job:
     """Copies of logs made before starts that may have cut them, newest first."""
     exported: Mapping[str, Any]
     """GtidRanges of earlier exports: what stands in a copy only is not exported again."""
+    done: Sequence[str]
+    """Those of the copies that an export has had as a whole; its files may have been removed since."""
     to: str
     """A directory that does not exist yet; what it holds is complete when this program has said so."""
     tables: Mapping[str, Any]
@@ -114,6 +119,7 @@ def extract(job: Job, tell: "Telling") -> dict[str, Any]:
 
 def _look(job: Job, tell: "Telling") -> _Found:
     have, exported = Inventory.from_json(job.have), GtidRanges.from_json(job.exported)
+    done = {Path(copy).name for copy in job.done}
     found, seen = _Found(), GtidRanges()
     sources = [("data", Path(job.data)), *((Path(copy).name, Path(copy)) for copy in job.salvage)]
     files = [(name, directory / log) for name, directory in sources for log in names(directory)]
@@ -130,7 +136,7 @@ def _look(job: Job, tell: "Telling") -> _Found:
                 continue
             if standing is Standing.UNKNOWN:
                 found.unknown.add(gtid)
-            elif log.kind and gtid in exported:
+            elif log.kind and (gtid in exported or name in done):
                 found.before.add(gtid)
             else:
                 log.lost.add(gtid)
@@ -236,7 +242,13 @@ def _mariadb_binlog(job: Job, files: Sequence[Path], *options: str) -> Iterator[
     """The lines that it prints. Raises ExportFailed when it fails."""
     arguments = [job.mariadb_binlog, "--no-defaults", "--skip-gtid-strict-mode", *options, *map(str, files)]
     try:
-        running = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        running = subprocess.Popen(  # noqa: PLW1509  # this program has one thread
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=_end_with_parent,
+        )
     except OSError as error:
         raise ExportFailed(
             f"{job.mariadb_binlog} cannot be started ({error.strerror}): install the MariaDB client (on Debian: apt install"
@@ -358,7 +370,13 @@ def say(what: Mapping[str, Any]) -> None:
     print(json.dumps(what), flush=True)
 
 
+def _end_with_parent() -> None:
+    """Whoever started this is killed: so is this."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> int:  # the directory on the command line is for people
+    _end_with_parent()
     os.nice(NICE)
     job = Job(**json.load(sys.stdin))
     try:

@@ -24,6 +24,8 @@ IN_USE_END: Final = 64
 """What comes before changes when a log is closed."""
 DONE: Final = "done"
 """A file in a copy: nothing is lost with it. It says why."""
+EXPORTED: Final = "exported"
+"""How such a reason begins."""
 
 
 def binary_logs(data_dir: Path) -> list[str]:
@@ -79,6 +81,14 @@ def judge(data_dir: Path, salvage_dir: Path) -> None:
         saved = [path for path in copy.iterdir() if path.name != INDEX]
         if all(_goes_on(data_dir / path.name, path) for path in saved):
             mark(copy, "nothing was cut off")
+
+
+def was_exported(copy: Path) -> bool:
+    """Whether an export has had everything in it."""
+    try:
+        return (copy / DONE).read_text().startswith(EXPORTED)
+    except OSError:
+        return False
 
 
 def mark(copy: Path, why: str) -> None:

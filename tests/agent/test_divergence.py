@@ -11,7 +11,8 @@ import json
 import secrets
 import stat
 import subprocess
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -392,3 +393,53 @@ def test_an_export_twice_says_the_same(pair: tuple[VaultHost, VaultHost]) -> Non
     old, new = pair
     lost = _old_ahead(old, new)
     assert listed(export(old, new)) == listed(export(old, new)) == lost
+
+
+# --- an export that does not come to its end
+
+
+@pytest.fixture
+def hanging_decoder(pair: tuple[VaultHost, VaultHost]) -> Iterator[tuple[VaultHost, VaultHost]]:
+    """The old primary's agent with a mariadb-binlog that never answers."""
+    old, new = pair
+    settings = old.home / "agent.json"
+    before, program = settings.read_text(), old.home / "mariadb-binlog"
+    program.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(600)\n")
+    program.chmod(0o700)
+    old.stop()
+    settings.write_text(json.dumps({**json.loads(before), "mariadb_binlog": str(program)}))
+    old.start()
+    yield old, new
+    if old.agent is not None:
+        old.stop()
+    settings.write_text(before)
+    old.start()
+
+
+def _decoding(host: VaultHost) -> list[int]:
+    return [pid for pid in host.processes() if "mariadb-binlog" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def test_one_that_is_cancelled_or_killed_leaves_nothing(hanging_decoder: tuple[VaultHost, VaultHost]) -> None:
+    old, new = hanging_decoder
+    _old_ahead(old, new)
+    have, before = inventory(new).to_json(), sorted(old.config.lost_dir.iterdir())
+    for end in ("cancel", "kill"):
+        operation = secrets.token_hex(16)
+        assert begin(old, have, operation)[0] == 200
+        wait_for(lambda: _decoding(old), PATIENCE, "it decodes")
+        other = secrets.token_hex(16)
+        assert "busy with another export" in begin(old, have, other)[1]["text"]
+        if end == "cancel":
+            assert json.loads(old.request("POST", f"/task/{operation}/cancel")[1]) == {"ends": True}
+            wanted = TaskPhase.CANCELLED
+        else:
+            old.kill_agent()
+            old.start()
+            wanted = TaskPhase.FAILED
+        report = wait_for(lambda id=operation: _ended(old, id), PATIENCE, "it has ended")  # type: ignore[misc]  # bound per loop
+        assert report.phase is wanted
+        assert "nothing was changed" in report.says
+        wait_for(lambda: not _decoding(old), PATIENCE, "its programs have ended")
+        assert sorted(old.config.lost_dir.iterdir()) == before
+        assert old.request("GET", f"/task/{operation}/result")[0] == 404

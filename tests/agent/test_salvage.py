@@ -77,6 +77,9 @@ def test_a_tail_over_many_files_is_saved_cut_exported_and_only_then_dropped(pair
     assert (directory / "never-acknowledged.sql").stat().st_size
     assert (copy / salvage.DONE).exists()
     assert export(old, new)["exported_before"] == len(hanging), "once is enough"
+    kept_aside = directory.rename(directory.parent.parent / "by-hand")
+    assert export(old, new)["exported_before"] == len(hanging), "also when its files were taken away"
+    kept_aside.rename(directory)
     for _ in range(salvage.KEPT):
         salvage.save_binary_logs(data, copies)
     assert not copy.exists()

@@ -68,11 +68,12 @@ from nodes.models import *
 from replication.core.evidence import evidence_of
 from replication.core.roles import Witness
 from replication.jobs import preflight
-from replication.stores import wishes
+from replication.stores import losses, wishes
 from rq.job import JobStatus
 from rq.registry import FailedJobRegistry
 from rq.results import Result
 from tests import builders
+from tests.nodes.test_losses import result
 from tests.nodes.test_report import FAILOVER, FIRST_WRITE, SEEN, SWITCHOVER
 now, vault = timezone.now(), Vault.objects.get()
 alpha, beta = VaultNode.objects.get(pk="a" * 32), VaultNode.objects.get(pk="b" * 32)
@@ -107,6 +108,8 @@ for id, process in (("h" * 32, "a (pid 4711)"), ("b", "b (pid 4712)")):
 for level, text in ((20, "the first line"), (30, "the disk is slow"), (40, "a step failed\\nTraceback: <b>no markup</b>")):
     LogLine.objects.create(service="SystemHighAvailabilityService", at="2026-03-01T12:00:00Z", host="controller-1",
         process="a (pid 4711)", level=level, text=text)
+losses.record(delta.pk, "1" * 32, "it has transactions that the primary does not have: 0-1-4711",
+    result(never_acknowledged=1, rotate_more=3))
 User.objects.create_user("newcomer", password="a long password", is_staff=True)
 wishes.set_active(delta, True, admin, reason="the new disk is in")
 queue = django_rq.get_queue("ops")
@@ -119,6 +122,8 @@ for name in ("failed-job", "another-failed-job"):
 """
 RUNNING, FAILED, FAILED_OVER = "e" * 32, "5" * 32, "f" * 32
 """Operations of BUSY."""
+LOSS = "1" * 32
+"""Its report of lost transactions."""
 EVENT = 4711
 """Its event with evidence."""
 

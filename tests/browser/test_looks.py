@@ -15,7 +15,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page, expect
 
 from tests.browser.chromium import complaints
-from tests.browser.inventory import EVENT, FAILED, FAILED_OVER, RUNNING, Site
+from tests.browser.inventory import EVENT, FAILED, FAILED_OVER, LOSS, RUNNING, Site
 from tests.nodes.addresses import DOORS, addresses, url_of
 
 VAULT = "/admin/nodes/vaultnode/"
@@ -147,7 +147,7 @@ def things(site: Site) -> dict[str, Any]:
     newest = site.control.rows("SELECT max(id) AS id FROM auditlog_logentry")[0]["id"]
     return {
         "node": "b" * 32, "host": 1, "service": 1, "user": 2, "group": 1, "event": EVENT, "operation": RUNNING,
-        "failover": FAILED_OVER, "entry": newest,
+        "failover": FAILED_OVER, "loss": LOSS, "entry": newest,
     }  # fmt: skip
 
 
