@@ -98,7 +98,8 @@ class Copy:
         self._source: NodeView | None = None
         self._others: list[NodeView] = []
         self._to_cancel = False
-        self._phase, self._phase_began = TaskPhase.WAITING, time.monotonic()
+        self._phase: TaskPhase | None = None
+        self._phase_began = time.monotonic()
 
     async def carry_out(self) -> Copied:
         """Returns when the node's database runs on the other data. Raises Refused, Cancelled, Lost."""
@@ -193,11 +194,11 @@ class Copy:
             task = self._task(report)
             if report is not None:
                 heard = time.monotonic()
+                await self._look_at_source()
                 if task is None:
                     return self._judge_by_data(report)
                 if not task.active:
                     return self._end(task)
-                await self._look_at_source()
                 await self._follow(task)
             elif time.monotonic() - heard > SILENT_LIMIT.total_seconds():
                 raise Refused(
@@ -240,8 +241,8 @@ class Copy:
 
     def _leave_phase(self) -> None:
         seconds = time.monotonic() - self._phase_began
-        step = STEPS.get(self._phase)
-        if step is not None:
+        if self._phase is not None:
+            step = STEPS[self._phase]
             self.copied.seconds[step] = round(self.copied.seconds.get(step, 0.0) + seconds, 2)
             self._telling.track.done(self._step(self._phase))
 
@@ -290,7 +291,7 @@ class Copy:
             else AS_BEFORE
         )
         says = task.says.rstrip(".") or "no reason was given"
-        at = f"{STEPS[self._phase]}: " if self._phase in STEPS else ""
+        at = f"{STEPS[self._phase]}: " if self._phase is not None else ""
         said = says if any(words in says for words in SAYS_IT) else f"{says}; {became}"
         if task.phase is TaskPhase.CANCELLED:
             raise Cancelled(said)
