@@ -95,7 +95,7 @@ def _is_overdue(operation: Operation, now: datetime) -> bool:
 
 
 def _give_up(operation: Operation) -> None:
-    data_wishes.withdraw(operation.pk)
+    data_wishes.withdraw_of(operation)
     text = f"its worker died {MOST_TAKEN_UP} times, so it is not tried again; the node's row says what data it has"
     operations.end(operation.pk, OperationState.FAILED, text, {"summary": text})
 

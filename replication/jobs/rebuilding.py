@@ -21,6 +21,7 @@ from replication.core.report import NodeReport
 from replication.core.roles import ProcessState
 from replication.core.view import NodeView
 from replication.stores import operations
+from replication.stores.data_wishes import withdraw_of
 from replication.stores.inventory import node_view
 
 from . import exporting, verification
@@ -212,6 +213,8 @@ def run(id: str) -> None:
         telling.end(OperationState.FAILED, text, _result(text, course))
     else:
         telling.end(OperationState.SUCCEEDED, summary, _result(summary, course))
+    finally:
+        withdraw_of(operation)
 
 
 def _failed(course: Course | None, why: str) -> str:

@@ -27,6 +27,7 @@ from replication.core.resync import standing, stopped_by, transactions_between
 from replication.core.roles import ProcessState
 from replication.core.view import NodeView
 from replication.stores import operations
+from replication.stores.data_wishes import withdraw_of
 from replication.stores.inventory import node_view
 
 from . import rebuilding
@@ -330,3 +331,5 @@ def run(id: str) -> None:
         telling.end(OperationState.FAILED, text, {"summary": text})
     else:
         telling.end(OperationState.SUCCEEDED, result["summary"], result, **_amounts(courses))
+    finally:
+        withdraw_of(operation)

@@ -258,3 +258,10 @@ def withdraw(copy: str) -> bool:
     """
     held = VaultNode.objects.filter(rebuild_wish__operation=copy)
     return bool(held.update(rebuild_wish=None))
+
+
+def withdraw_of(operation: Operation) -> None:
+    """Take back every wish for a copy that an operation has left and nobody has taken: it has ended, however that came."""
+    arguments = Operation.objects.filter(pk=operation.pk).values_list("arguments", flat=True).first() or {}
+    for copy in {operation.pk, *arguments.get("wished", [])}:
+        withdraw(copy)

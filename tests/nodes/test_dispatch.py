@@ -17,7 +17,7 @@ from nodes.models.operation import OPEN_STATES
 from replication.core.roles import NodeStatus
 from replication.jobs.dispatch import FORSAKEN_AFTER, MOST_TAKEN_UP, QUEUED_GRACE, ask_for_what_is_due, hand_over
 from replication.jobs.queueing import enqueue
-from replication.stores import data_wishes, pausing
+from replication.stores import data_wishes, operations, pausing
 
 Pair = tuple[VaultNode, VaultNode]
 K, S = OperationKind, OperationState
@@ -92,7 +92,8 @@ def test_what_a_dead_worker_held_is_handed_over_and_not_for_ever(make: Callable[
         one.refresh_from_db()
         assert one.arguments["taken_up"] == times
         django_rq.get_queue("ops").connection.flushall()
-    Vault.objects.get().nodes.update(rebuild_wish={"operation": one.pk})
+    operations.remember(one.pk, wished=["copy-of-it"])
+    Vault.objects.get().nodes.update(rebuild_wish={"operation": "copy-of-it"})
     assert hand_over(timezone.now()) == 0
     one.refresh_from_db()
     assert one.state == S.FAILED
