@@ -295,19 +295,21 @@ class Comparing:
                     )
                 finally:
                     held = (await self._ask(self.primary, "release"))["held"]
-                self._count_hold(began)
+                seconds = self.clock.monotonic() - began
             except StepFailed as error:
                 if error.reason not in ("held", "behind"):
                     raise
                 continue
             if held:
+                self._count_hold(seconds)
                 return unlike(_only(keys, here.rows), _only(keys, there.rows))
         self._undecided(table, len(keys))
         return Rows()
 
-    def _count_hold(self, began: float) -> None:
+    def _count_hold(self, seconds: float) -> None:
+        """From before they were asked for until they were let go: not less than they were held."""
         self.figures.holds += 1
-        self.figures.longest_hold = max(self.figures.longest_hold, round(self.clock.monotonic() - began, 4))
+        self.figures.longest_hold = max(self.figures.longest_hold, round(seconds, 4))
 
     def _undecided(self, table: TableFacts, rows: int) -> None:
         self.figures.undecided += rows
@@ -335,12 +337,13 @@ class Comparing:
                     )
                 finally:
                     held = (await self._ask(self.primary, "release"))["held"]
-                self._count_hold(began)
+                seconds = self.clock.monotonic() - began
             except StepFailed as error:
                 if error.reason not in ("held", "behind"):
                     raise
                 continue
             if held:
+                self._count_hold(seconds)
                 if not here.same(there):
                     which = f"{here.rows} and {there.rows} rows; it has no key that would tell which ones differ"
                     self._differences.append(f"{table.name}: its rows differ ({which})")
