@@ -119,10 +119,10 @@ def kill_agent_of_source(source: MySqlHost, target: MySqlHost) -> None:
 @pytest.mark.parametrize(
     "kill",
     [
-        pytest.param(kill_source, id="mysqld of the source"),
-        pytest.param(kill_target, id="mysqld of the target"),
+        pytest.param(kill_source, id="mysqld of the source", marks=pytest.mark.long),
+        pytest.param(kill_target, id="mysqld of the target", marks=pytest.mark.long),
         pytest.param(kill_agent_of_target, id="agent of the target"),
-        pytest.param(kill_agent_of_source, id="agent of the source"),
+        pytest.param(kill_agent_of_source, id="agent of the source", marks=pytest.mark.long),
     ],
 )
 def test_killed_in_the_middle_the_node_is_as_before(
