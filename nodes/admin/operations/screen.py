@@ -19,7 +19,7 @@ from nodes.admin.paging import addresses, page_of
 from nodes.choices import OperationKind
 from nodes.forms.operation import CancelForm
 from nodes.models import Operation, VaultNode
-from nodes.models.operation import OPEN_STATES
+from nodes.models.operation import DATA_KINDS, OPEN_STATES
 from replication.stores.cancelling import Cancelled, is_forsaken, request_cancel, why_not_cancel
 
 from .filter import ORDER, PAGE, READERS, STATES, read_filter
@@ -121,6 +121,13 @@ def _leaves(operation: Operation) -> str:
         return _("Nobody has begun it: the present Master stays Master, and nothing was touched.")
     if operation.kind == OperationKind.PREFLIGHT:
         return _("The check only looks. Nothing was changed on the host, and no node is saved.")
+    if operation.kind in (OperationKind.REBUILD, OperationKind.UNDO) or operation.arguments.get("copies"):
+        return _(
+            "Until the copy is put in the place of the data the node stays as it is, and what has arrived is thrown away. From then"
+            " on there is no way back: the operation says so and goes on. When the copy is in place already, it stays."
+        )
+    if operation.kind in DATA_KINDS and operation.kind != OperationKind.RESYNCHRONIZE:
+        return _("What is half done is thrown away. The data of the vault is not touched, and you may start it again.")
     return _(
         "Only the watching ends. Fallbacks that follow go on to catch up by themselves; what the service was asked for and"
         " has not begun is taken back. No data is lost, and you may start it again."
