@@ -8,9 +8,11 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from django.conf import settings
+from django.utils import timezone
 
 from nodes.choices import OperationKind, OperationState
 from nodes.models import LossReport, Operation, Vault, VaultNode
@@ -31,6 +33,8 @@ from .telling import CancelWished, Lost, Refused, Telling, in_thread
 
 log = logging.getLogger(__name__)
 MIB = 2**20
+BEGIN_WITHIN: Final = timedelta(hours=1)
+"""Nobody is to be surprised by data that is replaced the day after it was asked for."""
 
 
 @dataclass
@@ -191,6 +195,9 @@ def _course(operation: Operation) -> Course:
 
 def run(id: str) -> None:
     """Ends the operation succeeded, failed or cancelled, with a result that says what data the node has."""
+    if _is_too_late(id):
+        text = f"Failed: no ops worker began it within {BEGIN_WITHIN.seconds // 60} min, so nothing was done: ask for it again."
+        operations.end(id, OperationState.FAILED, text, {"summary": text})
     operation = operations.begin(id)
     if operation is None:
         return
@@ -215,6 +222,11 @@ def run(id: str) -> None:
         telling.end(OperationState.SUCCEEDED, summary, _result(summary, course))
     finally:
         withdraw_of(operation)
+
+
+def _is_too_late(id: str) -> bool:
+    waiting = Operation.objects.filter(pk=id, state=OperationState.QUEUED)
+    return waiting.filter(created_at__lt=timezone.now() - BEGIN_WITHIN).exists()
 
 
 def _failed(course: Course | None, why: str) -> str:
