@@ -316,6 +316,22 @@ def test_what_is_asked_for_is_checked(pair: Pair) -> None:
         ask(host, "end", primary=host is primary)
 
 
+def test_one_that_is_cancelled_makes_room_at_once(pair: Pair) -> None:
+    primary, acker = pair
+
+    class Cancelled(Exception):
+        pass
+
+    async def progress(table: str, rows: int, total: int) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        compare(primary, acker, progress=progress)
+    for host in (primary, acker):
+        assert ask(host, "tables", operation="another", primary=host is primary)[0] == 200
+        assert ask(host, "end", operation="another", primary=host is primary)[0] == 200
+
+
 def test_an_agent_that_is_started_again_meanwhile_does_not_end_it(pair: Pair) -> None:
     primary, acker = pair
     killed: list[int] = []
