@@ -259,7 +259,8 @@ class Controller:
         agent = self.scene.agents[node.id]
         if agent.reachable and since == agent.version:
             try:
-                await asyncio.wait_for(agent.changed.wait(), wait.total_seconds())
+                async with asyncio.timeout(wait.total_seconds()):  # wait_for may swallow a cancellation
+                    await agent.changed.wait()
             except TimeoutError:
                 pass
         await self._reach(agent, wait + limits.HELLO_MARGIN)
