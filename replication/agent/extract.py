@@ -242,12 +242,12 @@ def _mariadb_binlog(job: Job, files: Sequence[Path], *options: str) -> Iterator[
     """The lines that it prints. Raises ExportFailed when it fails."""
     arguments = [job.mariadb_binlog, "--no-defaults", "--skip-gtid-strict-mode", *options, *map(str, files)]
     try:
-        running = subprocess.Popen(  # noqa: PLW1509  # this program has one thread
+        running = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=_end_with_parent,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  # this program has one thread
         )
     except OSError as error:
         raise ExportFailed(

@@ -389,6 +389,32 @@ def test_what_the_primary_has_purged_is_not_called_lost_and_not_called_there(
     assert (result["not_known"], result["not_known_ranges"]) == (5, "0-1-1…5")
 
 
+def test_compressed_logs_aria_and_xa_are_read_as_well(
+    pair: tuple[VaultHost, VaultHost], hosts: dict[str, VaultHost]
+) -> None:
+    old, new = pair
+    long = "x" * 300
+    _run(old, "SET GLOBAL log_bin_compress_min_len = 10", "SET GLOBAL log_bin_compress = 1")
+    try:
+        written(
+            old, "0-1-6", f"CREATE TABLE vault.tokens (id INT PRIMARY KEY, value TEXT) ENGINE=Aria COMMENT '{long}'"
+        )
+        written(old, "0-1-7", f"INSERT INTO vault.tokens VALUES (1, '{SECRET}')")
+        written(old, "0-1-8", f"INSERT INTO vault.accounts VALUES (6, 'root@db', '{SECRET}', '{long}')")
+        _run(
+            old, "XA START 'a'", f"INSERT INTO vault.accounts VALUES (7, 'sa', '{SECRET}', 'n')", "XA END 'a'",
+            "XA PREPARE 'a'", "XA COMMIT 'a'",
+        )  # fmt: skip
+    finally:
+        _run(old, "SET GLOBAL log_bin_compress = 0")
+    result = export(old, new)
+    assert result["count"] == 5
+    assert [(one["table"], one["name"]) for one in result["rotate"]] == [
+        ("vault.tokens", ""), ("vault.accounts", "root@db"), ("vault.accounts", "sa"),
+    ]  # fmt: skip
+    assert [row["account"] for row in replayed(result, hosts["scratch"])] == ["root@db", "sa"]
+
+
 def test_an_export_twice_says_the_same(pair: tuple[VaultHost, VaultHost]) -> None:
     old, new = pair
     lost = _old_ahead(old, new)
