@@ -35,6 +35,7 @@ from replication.agent.fence import FenceLane
 from replication.agent.firewall import NftCut, why_no_nftables
 from replication.agent.intake import Intake
 from replication.agent.lease import PrimaryLease
+from replication.agent.mysql_export import MySqlExports
 from replication.agent.observer import Observer
 from replication.agent.peers import peers_of
 from replication.agent.places import Places, remove
@@ -47,12 +48,12 @@ from replication.agent.undo import Undo
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StepFailed
-from replication.core.gtid_ranges import Inventory
+from replication.core.gtid_ranges import GtidRanges, Inventory
 from replication.core.probe import ProbeAnswer, Target
 from replication.core.report import PROTOCOL, DatabaseReport, NodeReport
 from replication.core.roles import OrderKind, ProcessState
 from replication.core.tasks import REPLACES_DATA, TaskKind, TaskOrder, TaskReport
-from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, StateError, TaskRefused
+from replication.core.vault_ports import SERVER_ID_MAX, AgentState, Ports, ProcessError, StateError, TaskRefused
 from replication.core.version import VERSION
 from replication.dialects.base import LocalDatabase
 from replication.procedures.vault.lease import GrantRequest, grant_refusal
@@ -129,6 +130,7 @@ class VaultAgent:
         if config.engine != "mariadb":
             for kind in WHAT_IS_MISSING:
                 self.tasks.register(kind, refusing(kind, config.engine))
+            self.tasks.register(TaskKind.EXPORT, MySqlExports(config, self.tasks).recipe)
         self.observer = Observer(
             config, self.process.answered, self._bump, server, self.admin, self.admin_probe.look_again
         )
@@ -375,6 +377,11 @@ class VaultAgent:
 
     async def transactions(self) -> Inventory:
         """What stands in the binary logs here. Raises ProcessError."""
+        if self.config.engine == "mysql":
+            seen = self.observer.report()
+            if seen is None:
+                raise ProcessError("its database has not said yet what it has executed")
+            return Inventory((), GtidRanges(), executed=seen.gtid_binlog_pos)
         async with self._reading_logs:  # one at a time: it takes a processor
             return await asyncio.get_running_loop().run_in_executor(None, read_inventory, self.config.data_dir)
 
@@ -500,6 +507,7 @@ class VaultAgent:
             tainted=state.tainted,
             quarantine=state.quarantine or ("" if self.process.running() else self.revival.gave_up),
             needs_rebuild=state.needs_rebuild,
+            restored=state.restored,
             verb=self._verb,
             address_kind=self._address_kind,
             certificate_subject=self._subject,

@@ -142,7 +142,7 @@ def _in_place(
             remove(places.incoming)
         raise
     say("putting it in the place of the data")
-    _swap(config, places, kept)
+    _swap(config, places, kept, f"the backup of {manifest.hostname}, {_extent(manifest)}")
     return _what_next(config, places, manifest)
 
 
@@ -219,7 +219,7 @@ def _ask(config: AgentConfig, manifest: Manifest, gone: list[str], confirm: Call
         raise RestoreRefused(f"{typed!r} is not the hostname {config.hostname}: nothing was changed")
 
 
-def _swap(config: AgentConfig, places: Places, kept: AgentState | None) -> None:
+def _swap(config: AgentConfig, places: Places, kept: AgentState | None, restored: str) -> None:
     interrupted = kept is not None and kept.quarantine == INTERRUPTED
     # From here to the last line an agent that is started holds the node closed, whatever lies under `data`.
     state.save(config.state_file, AgentState(server_id=_server_id(), quarantine=INTERRUPTED))
@@ -229,7 +229,7 @@ def _swap(config: AgentConfig, places: Places, kept: AgentState | None) -> None:
         else:
             move(places.data, places.kept)
     move(places.ready, places.data)
-    state.save(config.state_file, AgentState(server_id=_server_id()))
+    state.save(config.state_file, AgentState(server_id=_server_id(), restored=restored))
 
 
 def _server_id() -> int:

@@ -241,10 +241,11 @@ def _closed_primary(view: VaultView) -> str | None:
     p = view.primary
     if p is None or not p.answers or p.report is None or p.report.quarantine or p.blocked:
         return None
-    if not belongs(view, p) and any(belongs(view, n) for n in view.others):
-        return (
-            None  # it forgot the vault that others remember: its data may be gone too, and an empty one must not open
-        )
+    # It forgot the vault that others remember: its data may be gone too, and an empty one must not open. Of one that was restored
+    # from a backup a person has confirmed that what the silent ones hold is lost.
+    remember = (n for n in view.others if belongs(view, n) and not (p.report.restored and gone_silent(n, view)))
+    if not belongs(view, p) and any(remember):
+        return None
     if p.up and p.database is not None and p.database.source_host:
         return None  # it follows somebody who may be the real primary and only has not answered yet: see _contradicted
     settled = p.report.process in (ProcessState.UP, ProcessState.DOWN, ProcessState.DEAD)

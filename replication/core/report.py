@@ -129,6 +129,9 @@ class NodeReport:
     """The long work that it is at, or was at last."""
     data_bytes: int = 0
     """Size of its data directory, as of a while ago; 0 when that is not known."""
+    restored: str = ""
+    """Which backup it was restored from, by a person who confirmed that what the silent nodes hold is lost; "" otherwise, and
+    once it belongs to a vault."""
     kept: KeptData | None = None
     """The data directory of before the last full copy, while it is there."""
 

@@ -60,6 +60,8 @@ class AgentState:
     """It has an order to be primary, and its mariadbd was started closed for it: whoever takes over here opens it."""
     quarantine: str = ""
     needs_rebuild: str = ""
+    restored: str = ""
+    """Which backup a person has put here, having confirmed that what the silent nodes hold is lost; "" once it is a member again."""
     peers: tuple[str, ...] = ()
     """Agents of the other nodes as "ip:port": whom a primary without a lease asks for a grant."""
 

@@ -12,6 +12,9 @@ from replication.core.tasks import TaskPhase
 from replication.core.view import NodeView, RebuildWish, SwitchoverWish, VaultView
 from tests.builders import LONG, id_of, intent, node, primary, report, task, vault
 
+FORGOT = node("a", says={"vault": "", "node": "", "db": {"source": ""}})
+RESTORED = node("a", says={"vault": "", "node": "", "db": {"source": ""}, "restored": "the backup of vault-b"})
+
 SOLO, LOSSLESS = OrderKind.SOLO, OrderKind.LOSSLESS
 DEAF = {"db": {"heard_age": LONG.total_seconds()}}
 DEAD = {"process": ProcessState.DEAD}
@@ -294,6 +297,30 @@ CASES = [
         None,
         None,
         id="its agent forgot the vault that the fallback remembers: an empty one must not open",
+    ),
+    pytest.param(
+        vault(FORGOT, node("b", silent=LONG), solo=True),
+        None,
+        None,
+        id="it forgot, and the fallback that remembers has been silent for long: it may come back with everything",
+    ),
+    pytest.param(
+        vault(RESTORED, node("b", silent=LONG), solo=True),
+        "P60",
+        "a",
+        id="a person restored it from a backup and said that what the silent fallback had is lost",
+    ),
+    pytest.param(
+        vault(RESTORED, node("b"), solo=True),
+        None,
+        None,
+        id="a person restored it, but the fallback lives and remembers: it has what the backup lacks",
+    ),
+    pytest.param(
+        vault(RESTORED, node("b", silent=LONG / 100), solo=True),
+        None,
+        None,
+        id="a person restored it, and the fallback that remembers is only late",
     ),
     pytest.param(
         vault(node("a", says={"vault": "", "node": "", "db": {"source": ""}}), primary="a", promotable=""),

@@ -62,7 +62,7 @@ def open_solo(work: Work) -> Mapping[str, Any]:
     with work.step("order"):
         work.persist(
             order_kind=OrderKind.SOLO, order_epoch=epoch, primary_order_kind=OrderKind.SOLO, primary_order_epoch=epoch,
-            fenced=False, source_host="", source_port=0, needs_rebuild="", to_open=to_open,
+            fenced=False, source_host="", source_port=0, restored="", needs_rebuild="", to_open=to_open,
         )  # fmt: skip
     if not running:
         with work.step("start"):

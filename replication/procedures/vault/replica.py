@@ -85,7 +85,7 @@ def _followed(work: Work) -> None:
     work.persist(
         primary_order_kind=OrderKind.NONE, primary_order_epoch=0, tainted=False, relay_log_kept=False, taint_reason="",
         revoked_at="",
-        needs_rebuild="", quarantine="",
+        restored="", needs_rebuild="", quarantine="",
     )  # fmt: skip
 
 
