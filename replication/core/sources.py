@@ -86,7 +86,13 @@ def _far_behind(a: Asked) -> bool:
 
 TARGET: Final = (
     Rule("K10", "it is the Master: make another node the Master first", lambda a: a.node.id == a.view.topology.primary),
-    Rule("K15", "it is inactive or deleted: make it active first", _out),
+    Rule(
+        "K15",
+        "it is inactive or deleted: make it active first",
+        lambda a: (
+            not a.node.active or a.node.removed
+        ),  # one that could not follow when it was made active is `detached` still
+    ),
     Rule("K20", "its agent does not answer: start it, the database itself need not run", lambda a: not a.node.answers),
     Rule("K25", "it belongs to another vault: delete it there first, or purge it", _of_another_vault),
     Rule("K30", "its host is at other long work: wait until that has ended, or cancel it", _busy),

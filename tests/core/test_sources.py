@@ -31,6 +31,9 @@ TARGETS = [
     pytest.param(node("c", says={"quarantine": "extra"}), COPY, None, id="it has diverged"),
     pytest.param(node("c", says={"disk_error": "Read-only"}), COPY, None, id="the agent has the last word on its disk"),
     pytest.param(node("c", locked_out=True), COPY, None, id="it is locked out"),
+    pytest.param(
+        node("c", detached=True, says={"needs_rebuild": "purged"}), COPY, None, id="made active, and its logs are gone"
+    ),
     pytest.param(node("c", says={"task": task()}), COPY, None, id="this very copy, begun by an earlier leader"),
     pytest.param(node("c", says={"task": replace(OF_ANOTHER, phase=TaskPhase.DONE)}), COPY, None, id="a backup that ended"),
     pytest.param(node("c", says={"kept": KEPT}), BACK, None, id="there is something to go back to"),

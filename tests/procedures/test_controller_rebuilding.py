@@ -88,6 +88,10 @@ def test_an_acker_goes_solo_before_its_data_may_be_replaced() -> None:
         pytest.param(lambda s: s.wish("c", joined=False), Verb.REBUILD, id="it was never told anything"),
         pytest.param(lambda s: s.wish("c", locked_out=True), Verb.REBUILD, id="it is locked out"),
         pytest.param(lambda s: s["c"].set(needs_rebuild="purged", source=""), Verb.REBUILD, id="its logs are gone"),
+        pytest.param(
+            lambda s: [s["c"].set(needs_rebuild="purged", source=""), s.wish("c", detached=True)], Verb.REBUILD,
+            id="it was inactive for long",
+        ),
     ],
 )  # fmt: skip
 def test_whatever_state_it_is_in(prepare: Callable[[Scene], None], verb: Verb) -> None:
@@ -108,6 +112,7 @@ def test_whatever_state_it_is_in(prepare: Callable[[Scene], None], verb: Verb) -
         scene["c"].end_task(DONE)
         await until(lambda: scene["c"].streams, 5)
         assert not scene.nodes[C].locked_out
+        assert not scene.nodes[C].detached
         await put_down(one)
 
     play(told)
