@@ -148,6 +148,16 @@ class TestScreen:
         for word in ("Rotate these first (1)", "0-1-6", "ALTER TABLE", MASK, report.path, "transactions.txt", WHY):
             assert word in page, word
 
+    def test_what_was_never_acknowledged_is_not_called_acknowledged(
+        self, plain: Client, pair: tuple[VaultNode, VaultNode], report: LossReport
+    ) -> None:
+        assert "may have got an OK" in plain.get(f"{LIST}{report.pk}/").content.decode()
+        cut = [{**entry, "cut": True} for entry in result()["transactions"]]
+        found = losses.record(pair[1].pk, "c" * 32, WHY, result(count=0, never_acknowledged=2, transactions=cut))
+        page = plain.get(f"{LIST}{found.pk}/").content.decode()
+        assert "may have got an OK" not in page
+        assert "Nobody ever got an OK" in page
+
     def test_a_long_report_comes_in_pages(self, plain: Client, pair: tuple[VaultNode, VaultNode]) -> None:
         rows = [{"table": "vault.t", "verb": "insert", "key": {"id": str(n)}} for n in range(450)]
         told = result(transactions=[{"gtid": "0-1-6", "at": "2026-01-31T14:05:00+00:00", "changes": rows}], rotate=[])

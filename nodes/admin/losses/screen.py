@@ -102,6 +102,7 @@ class LossReportAdmin(Record, LiveScreen):
             "read_command": read_command(report),
             "replay_command": replay_command(report),
             "operation_url": operation_url(report.operation),
+            "never_acknowledged": all(entry.get("cut") for entry in report.transactions),
             "may_download": request.user.has_perm(DOWNLOAD),
             "may_change": request.user.has_perm(CHANGE),
         }
