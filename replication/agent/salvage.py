@@ -46,7 +46,7 @@ def save_binary_logs(data_dir: Path, salvage_dir: Path) -> str:
         salvage_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         wanted = [INDEX, *there[-max(FILES, len(needed_by_recovery(data_dir))) :]]
         judge(data_dir, salvage_dir)
-        _drop_old(salvage_dir)
+        _drop_old(data_dir, salvage_dir)
         need = sum((data_dir / name).stat().st_size for name in wanted)
         if shutil.disk_usage(salvage_dir).free < need + SPARE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -104,11 +104,16 @@ def copy_durably(source: Path, target: Path) -> None:
         os.fsync(written.fileno())
 
 
-def _drop_old(salvage_dir: Path) -> None:
-    """So many are kept that with the one to come they are KEPT, and beyond that whatever may hold a lost transaction."""
+def _drop_old(data_dir: Path, salvage_dir: Path) -> None:
+    """So many are kept that with the one to come they are KEPT, and beyond that whatever may hold a lost transaction: of an older
+    copy the logs that a start has cut."""
     for old in copies(salvage_dir)[: -(KEPT - 1)]:
         if (old / DONE).exists():
             shutil.rmtree(old, ignore_errors=True)
+            continue
+        for saved in [path for path in old.iterdir() if path.name != INDEX]:
+            if _goes_on(data_dir / saved.name, saved):
+                saved.unlink()
 
 
 def _goes_on(log: Path, copy: Path) -> bool:

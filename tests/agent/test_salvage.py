@@ -126,6 +126,19 @@ def test_a_copy_of_which_nothing_was_cut_is_known_and_one_of_which_something_was
     assert (copy / salvage.DONE).exists()
 
 
+def test_of_an_old_copy_only_what_was_cut_is_kept(data: Path, tmp_path: Path) -> None:
+    copies = tmp_path / "salvage"
+    names = binlogs.names(data)
+    copy = Path(salvage.save_binary_logs(data, copies))
+    newest = data / names[-1]
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:-10])
+    for _ in range(salvage.KEPT):
+        salvage.save_binary_logs(data, copies)
+    assert sorted(path.name for path in copy.iterdir()) == sorted((binlogs.INDEX, names[-1]))
+    assert (copy / names[-1]).read_bytes() == whole
+
+
 def test_what_cannot_be_understood_is_saved_whole(data: Path) -> None:
     names = binlogs.names(data)
     assert binlogs.needed_by_recovery(data) == names[-1:]
