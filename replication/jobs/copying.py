@@ -97,7 +97,7 @@ class Copy:
         self._kind = TaskKind.UNDO if undo else TaskKind.RECEIVE
         self._source: NodeView | None = None
         self._others: list[NodeView] = []
-        self._to_cancel = False
+        self._to_cancel = self._too_late = False
         self._phase: TaskPhase | None = None
         self._phase_began = time.monotonic()
 
@@ -237,7 +237,8 @@ class Copy:
             TaskPhase.STARTING: "starting the database",
         }[task.phase]
         amount = (task.done, task.total) if task.total else (None, None)
-        await self._tell(_percent(task), f"{self.node.hostname}: {said}", *amount)
+        late = "; it was too late to cancel" if self._too_late else ""
+        await self._tell(_percent(task), f"{self.node.hostname}: {said}{late}", *amount)
 
     def _leave_phase(self) -> None:
         seconds = time.monotonic() - self._phase_began
@@ -273,7 +274,7 @@ class Copy:
             log.info("%s", error)
             return
         if not ends:
-            self._to_cancel = False
+            self._to_cancel, self._too_late = False, True
             await in_thread(self._telling.cannot_cancel)
 
     # --- what it came to

@@ -88,9 +88,9 @@ class Telling:
         self._cancel_heard = True
 
     def cannot_cancel(self) -> None:
-        """There is no way back: the wish to cancel is taken from the row, and this goes on."""
-        self._cancel_heard = True
+        """There is no way back: the wish to cancel is taken from the row, and this goes on. The next one is heard again."""
         operations.refuse_cancel(self.operation.pk)
+        self._cancel_heard = False
 
     def steps(self) -> list[dict[str, Any]]:
         return [step.to_json() for step in self.track.steps]

@@ -134,6 +134,25 @@ def test_a_running_job_hears_of_it_with_its_next_word(make: Callable[..., Operat
     assert after.result == {"summary": "cancelled"}, "the samples of its pace are gone"
 
 
+def test_where_there_is_no_way_back_it_goes_on_and_hears_the_next_wish(make: Callable[..., Operation]) -> None:
+    operation = make(K.REBUILD)
+    telling = Telling(operation)
+    request_cancel(operation, None)
+    with pytest.raises(CancelWished):
+        telling.tell(50, "putting it in place")
+    telling.cancel_heard()
+    telling._told = float("-inf")
+    telling.tell(60, "the agents are being asked")
+    telling.cannot_cancel()
+    assert Operation.objects.get(pk=operation.pk).cancel_requested_at is None, "nobody is told that it ends"
+    telling._told = float("-inf")
+    telling.tell(70, "catching up")
+    assert request_cancel(operation, None) == Cancelled(ended=False)
+    telling._told = float("-inf")
+    with pytest.raises(CancelWished):
+        telling.tell(80, "catching up")
+
+
 def test_asked_twice_it_is_patient_and_then_ends_what_nobody_holds(make: Callable[..., Operation]) -> None:
     operation = make()
     request_cancel(operation, None)
