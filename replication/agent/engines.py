@@ -23,7 +23,6 @@ VERSION_SECONDS: Final = 20
 NAMES: Final[dict[Engine, str]] = {"mariadb": "MariaDB", "mysql": "MySQL"}
 WHAT_IS_MISSING: Final = {
     # Of MySQL.
-    TaskKind.EXPORT: "export transactions",
     TaskKind.BACKUP: "be backed up",
 }
 

@@ -58,6 +58,7 @@ def init(request: InitRequest) -> AgentConfig:
         engine=engine,
         mariadbd=server,
         install_db=_program(request.install_db, "mariadb-install-db") if engine == "mariadb" else "",
+        mariadb_binlog=_beside(server, "mysqlbinlog") if engine == "mysql" else AgentConfig.mariadb_binlog,
         backup_dir=os.path.abspath(request.backup_dir) if request.backup_dir is not None else "",
     )
     if config.kernel_lease and (why_not := why_no_nftables()):
@@ -115,6 +116,12 @@ def _program(given: str, name: str) -> str:
         where = f"{given} is not a program" if given else f"{name} is not installed on this host"
         raise ConfigError(f"{where}: install MariaDB's server package (on Debian: mariadb-server-core)")
     return os.path.abspath(found)
+
+
+def _beside(server: str, name: str) -> str:
+    """A program that comes with the server. Where it is not found, whatever needs it says so."""
+    places = os.pathsep.join([os.path.dirname(server), os.environ.get("PATH", ""), "/usr/bin", "/usr/local/bin"])
+    return os.path.abspath(shutil.which(name, path=places) or f"/usr/bin/{name}")
 
 
 def _client(request: InitRequest) -> ClientAccount | None:

@@ -133,6 +133,8 @@ class Inventory:
     ranges: GtidRanges
     oldest: str = ""
     """File name of the oldest log; "" when there is none."""
+    executed: str = ""
+    """Of MySQL, all that there is to say: gtid_executed."""
 
     def standing(self, gtid: Gtid) -> Standing:
         """A number that is not in the logs, of a server that had already written a higher one before they begin, may have been
@@ -159,6 +161,7 @@ class Inventory:
             "before": ",".join(map(str, self.before)),
             "ranges": self.ranges.to_json(),
             "oldest": self.oldest,
+            "executed": self.executed,
         }
 
     @classmethod
@@ -167,4 +170,9 @@ class Inventory:
         if not isinstance(data, Mapping):
             raise ValueError("an inventory was expected")
         before = parse_list(str(data.get("before", "")))
-        return cls(before, GtidRanges.from_json(data.get("ranges", {})), str(data.get("oldest", "")))
+        return cls(
+            before,
+            GtidRanges.from_json(data.get("ranges", {})),
+            str(data.get("oldest", "")),
+            str(data.get("executed", "")),
+        )

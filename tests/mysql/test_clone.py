@@ -5,8 +5,10 @@ copy is left on neither host; a copy that is cancelled, or whose source, target 
 ordered certificate is let in; the old data can be put back; what MySQL nodes cannot do is refused in words.
 """
 
+import json
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 
 import MySQLdb
 import pytest
@@ -26,6 +28,9 @@ PATIENCE = limits.STEP_DEADLINE.total_seconds()
 SLOW = 2 * 1024 * 1024
 """Bytes per second: the copy of an empty server has 70 MiB."""
 MINE = -7
+SECRET = "not-to-be-shown\nin two lines"
+FAKE = "\n### INSERT INTO `vault`.`rows_`\n### SET\n###   @1=666\n"
+"""A client's text that looks like the reading of a row."""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,12 @@ def pair(make: Callable[..., MySqlHost]) -> tuple[MySqlHost, MySqlHost]:
     order(held, Verb.DETACH)
     held.sql("SET GLOBAL super_read_only = 0")
     held.sql("INSERT INTO vault.rows_ VALUES (%s)", MINE)
+    held.sql(
+        "CREATE TABLE vault.passwords (id INT PRIMARY KEY, account VARCHAR(40), password VARBINARY(40)) COMMENT = %s",
+        FAKE,
+    )
+    held.sql("INSERT INTO vault.passwords VALUES (1, 'it''s root', %s), (2, NULL, NULL)", SECRET)
+    held.sql("UPDATE vault.passwords SET password = 'newer' WHERE id = 1")
     with pytest.raises(StepFailed):
         follow(held, primary)
     return primary, held
@@ -163,11 +174,47 @@ def test_only_the_ordered_certificate_is_let_in(pair: tuple[MySqlHost, MySqlHost
 
 def test_what_a_node_on_mysql_cannot_do_is_refused_in_words(pair: tuple[MySqlHost, MySqlHost]) -> None:
     _, held = pair
-    for kind in (TaskKind.EXPORT, TaskKind.BACKUP):
+    for kind in (TaskKind.BACKUP,):
         body = f'{{"kind": "{kind.value}", "operation": "{secrets.token_hex(8)}", "args": {{}}}}'
         status, text = held.request("POST", "/task", body.encode())
         assert status == 422, text
         assert "a node on MySQL cannot" in text
+
+
+def test_what_only_it_has_is_exported_and_listed_without_a_secret(pair: tuple[MySqlHost, MySqlHost]) -> None:
+    primary, held = pair
+    status, text = primary.request("GET", "/transactions")
+    assert status == 200, text
+    operation = secrets.token_hex(8)
+    order_ = {"kind": "export", "operation": operation, "args": {"have": json.loads(text), "primary": primary.hostname}}
+    status, text = held.request("POST", "/task", json.dumps(order_).encode())
+    assert status == 200, text
+    ended = wait_ended(held, operation).task
+    assert ended is not None
+    assert ended.phase is TaskPhase.DONE, ended
+    status, text = held.request("GET", f"/task/{operation}/result")
+    assert status == 200, text
+    result = json.loads(text)
+    uuid = held.sql("SELECT @@GLOBAL.server_uuid AS uuid")[0]["uuid"]
+    assert (result["count"], result["ranges"]) == (4, f"{uuid}:1-4")
+    assert [entry["gtid"] for entry in result["transactions"]] == [f"{uuid}:{n}" for n in range(1, 5)]
+    changes = [(c["table"], c["verb"]) for entry in result["transactions"] for c in entry["changes"]]
+    assert changes == [
+        ("vault.rows_", "insert"), ("vault.passwords", "ddl"), ("vault.passwords", "insert"),
+        ("vault.passwords", "insert"), ("vault.passwords", "update"),
+    ], "and not the row that a client only talked of"  # fmt: skip
+    assert {str(r["key"]["id"]) for r in result["rotate"]} >= {"1"}
+    assert "not-to-be-shown" not in text
+    assert "newer" not in text
+    directory = Path(result["directory"])
+    sql = (directory / "transactions.sql").read_bytes()
+    assert b"GTID_NEXT= '" not in sql.replace(b"GTID_NEXT= 'AUTOMATIC'", b""), "or its numbers would come along"
+    assert directory.stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "manifest.json",
+        "transactions.sql",
+        "transactions.txt",
+    ]
 
 
 def test_a_held_node_is_rebuilt_and_its_old_data_can_be_put_back(pair: tuple[MySqlHost, MySqlHost]) -> None:
