@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.conf import settings
+from django.db import transaction
 
 from nodes.choices import OperationState, OperationUnit
 from nodes.models import Backup, Operation, Vault, VaultNode
@@ -299,7 +300,9 @@ def run(id: str) -> None:
 
 def _failed(telling: Telling, course: Course | None, why: str, *, makes: bool) -> None:
     text = f"No backup was made: {why}." if makes else f"{why[:1].upper()}{why[1:]}."
-    if telling.end(OperationState.FAILED, text, {"summary": text}) and makes and telling.operation.vault is not None:
-        maker = course.maker if course is not None else None
-        hostname = maker.hostname if maker is not None else ""
-        backups.tell_failure(telling.operation.vault, hostname, telling.operation.pk, f"{why}.")
+    maker = course.maker if course is not None else None
+    with transaction.atomic():  # whoever sees that it failed finds why among the events
+        ended = telling.end(OperationState.FAILED, text, {"summary": text})
+        if ended and makes and telling.operation.vault is not None:
+            hostname = maker.hostname if maker is not None else ""
+            backups.tell_failure(telling.operation.vault, hostname, telling.operation.pk, f"{why}.")

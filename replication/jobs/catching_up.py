@@ -21,6 +21,7 @@ from .telling import Refused, Telling, in_thread
 
 log = logging.getLogger(__name__)
 LOOK_EVERY: Final = 0.25
+PATIENCE: Final = timedelta(seconds=30)
 NO_PROGRESS: Final = timedelta(seconds=60)
 """A fallback that has come no nearer for this long ends the operation."""
 
@@ -46,6 +47,19 @@ async def ask(agents: AgentClient, node: NodeView | None) -> tuple[NodeReport | 
         return await agents.hello(node, since=-1, wait=timedelta()), ""
     except NodeUnreachable as error:
         return None, str(error)
+
+
+async def ask_patiently(telling: Telling, agents: AgentClient, node: NodeView) -> NodeReport:
+    """A busy host may miss one question. Raises Refused when it has answered none for PATIENCE, CancelWished, Lost."""
+    until = time.monotonic() + PATIENCE.total_seconds()
+    while True:
+        report, silent = await ask(agents, node)
+        if report is not None:
+            return report
+        if time.monotonic() > until:
+            raise Refused(f"{silent}; nothing was begun")
+        await in_thread(telling.tell, 0, f"{silent}; it is asked again")
+        await asyncio.sleep(LOOK_EVERY)
 
 
 async def catch_up(telling: Telling, agents: AgentClient, vault: str, node: NodeView) -> CaughtUp:

@@ -27,7 +27,7 @@ from replication.stores.data_wishes import withdraw_of
 from replication.stores.inventory import node_view
 
 from . import exporting, verification
-from .catching_up import CaughtUp, ask, catch_up, primary_of
+from .catching_up import CaughtUp, ask, ask_patiently, catch_up, primary_of
 from .copying import AS_BEFORE, Cancelled, Copied, Copy
 from .telling import CancelWished, Lost, Refused, Telling, in_thread
 
@@ -121,10 +121,8 @@ async def rebuild(telling: Telling, agents: AgentClient, course: Course, want: W
 
 async def _export_first(telling: Telling, agents: AgentClient, course: Course, want: Wanted, id: str) -> None:
     """What only this node has goes into a file and a list before anything is replaced."""
-    report, silent = await ask(agents, course.node)
-    if report is None:
-        raise Refused(f"{silent}; nothing was begun")
-    primary, silent = await ask(agents, await in_thread(primary_of, want.vault))
+    report = await ask_patiently(telling, agents, course.node)
+    primary, _silent = await ask(agents, await in_thread(primary_of, want.vault))
     if not may_have_more(report, primary) or await in_thread(_has_list, course.node.id, report.quarantine):
         return
     try:
