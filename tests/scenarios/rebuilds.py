@@ -35,6 +35,7 @@ class Place:
     def add(self, ip: str, hostname: str) -> VaultHost:
         """A new, empty host as a further fallback."""
         host: VaultHost = self.make(ip, hostname).init().start()
+        self.hosts.append(host)
         self.stack.manage(
             "shell", "-v0", "-c",
             "from replication.stores.wishes import *; v = default_vault()\n"
@@ -136,14 +137,17 @@ def checksum(host: VaultHost) -> tuple[int, str]:
 
 
 def purge_what_it_lacks(place: Place) -> None:
-    """Take the fallback's stream away, write, and purge on the Master what it has not received."""
-    primary, fallback = place.primary, place.fallback
-    fallback.kill_agent()
-    fallback.kill_database()
+    """Take every fallback's stream away, write, and purge on the Master what they have not received."""
+    primary = place.primary
+    others = [host for host in place.hosts if host is not primary]
+    for host in others:
+        host.kill_agent()
+        host.kill_database()
     place.stack.wait_vault(acker=None)
     write(primary, "while it was away")
     purge(primary)
-    fallback.start(ready=False)
+    for host in others:
+        host.start(ready=False)
 
 
 def purge(primary: VaultHost) -> None:

@@ -3,7 +3,7 @@
 Real agents and databases under a whole controller. Proves: purged logs: Re-synchronize Master makes a full copy by itself and
 says why; it can be undone, and is not rebuilt behind the back of who undid it; a node that has diverged is not replaced without
 its hostname, is exported first, and follows with equal rows afterwards; the old data is kept, and removed on request; an empty new
-node is copied from a fallback without a click.
+node is copied from a fallback without a click; two that cannot go on are copied one after the other.
 """
 
 from collections.abc import Iterator
@@ -125,3 +125,18 @@ def test_an_empty_new_node_is_copied_by_itself_and_from_a_fallback(pair: Place) 
         "SELECT text FROM nodes_event WHERE operation = ? AND text LIKE '%begun by the service%'", id
     )
     assert "by the vault's setting" in told["text"]
+
+
+def test_two_that_cannot_go_on_are_copied_one_after_the_other(pair: Place) -> None:
+    pair.stack.execute("UPDATE nodes_vault SET rebuild_policy = 'never'")
+    pair.wait_lossless()
+    purge_what_it_lacks(pair)
+    both = [host for host in pair.hosts if host is not pair.primary]
+    ended = pair.wait_ended(pair.command("resynchronize"), 120)
+    assert ended["state"] == "succeeded", ended["result"]["summary"]
+    for host in both:
+        assert f"{host.hostname}: full copy, because the primary no longer has" in ended["result"]["summary"]
+        pair.wait_equal_on(host)
+        assert b"while it was away" in secrets_in(host)
+    steps = [step["name"] for step in ended["steps"] if step["name"].startswith(("order", "catch-up"))]
+    assert steps.index(f"order {both[1].hostname}") > steps.index(f"order {both[0].hostname}")
