@@ -241,15 +241,22 @@ def _closed_primary(view: VaultView) -> str | None:
     p = view.primary
     if p is None or not p.answers or p.report is None or p.report.quarantine or p.blocked:
         return None
-    # It forgot the vault that others remember: its data may be gone too, and an empty one must not open. Of one that was restored
-    # from a backup a person has confirmed that what the silent ones hold is lost.
-    remember = (n for n in view.others if belongs(view, n) and not (p.report.restored and gone_silent(n, view)))
-    if not belongs(view, p) and any(remember):
-        return None
+    if not belongs(view, p) and any(_may_remember(view, n, bool(p.report.restored)) for n in view.others):
+        return None  # it forgot the vault: its data may be gone too, and an empty one must not open
     if p.up and p.database is not None and p.database.source_host:
         return None  # it follows somebody who may be the real primary and only has not answered yet: see _contradicted
     settled = p.report.process in (ProcessState.UP, ProcessState.DOWN, ProcessState.DEAD)
     return p.id if settled and p.report.order_kind is OrderKind.NONE else None
+
+
+def _may_remember(view: VaultView, node: NodeView, restored: bool) -> bool:
+    """Whether this node belongs to the vault that the primary forgot, or may: a leader that has only begun to look has not heard
+    of it yet. Of a primary that was restored from a backup a person has confirmed that what the silent ones hold is lost."""
+    if restored and gone_silent(node, view):
+        return False
+    if node.report is None:
+        return node.joined and not node.removed
+    return belongs(view, node)
 
 
 def _open_primary(view: VaultView) -> NodeView | None:

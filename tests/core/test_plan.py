@@ -305,6 +305,30 @@ CASES = [
         id="it forgot, and the fallback that remembers has been silent for long: it may come back with everything",
     ),
     pytest.param(
+        vault(FORGOT, replace(node("b", never=True), silence=LONG / 100), solo=True),
+        None,
+        None,
+        id="it forgot, and this leader has not heard of the fallback yet: that one may hold everything",
+    ),
+    pytest.param(
+        vault(FORGOT, node("b", never=True), solo=True),
+        None,
+        None,
+        id="it forgot, and the fallback has never answered this leader",
+    ),
+    pytest.param(
+        vault(FORGOT, node("b", never=True, joined=False), solo=True),
+        "P60",
+        "a",
+        id="the first order was lost on its way, and the other one was never a member",
+    ),
+    pytest.param(
+        vault(RESTORED, node("b", never=True), solo=True),
+        "P60",
+        "a",
+        id="a person restored it, and the fallback has been silent for as long as this leader looks",
+    ),
+    pytest.param(
         vault(RESTORED, node("b", silent=LONG), solo=True),
         "P60",
         "a",
