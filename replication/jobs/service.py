@@ -36,6 +36,8 @@ from .dispatch import Dispatcher
 log = logging.getLogger(__name__)
 LOOK = 0.05
 """Seconds between two looks at the lease, the parent process and the stop signal."""
+PUT_DOWN_AGAIN = 1.0
+"""Seconds between two tries to end a heartbeat that goes on."""
 SIGN_OF_LIFE_EVERY = limits.WORKER_HEARTBEAT.total_seconds()
 """Seconds between two heartbeats of this host in High Availability → Application, and of this worker in App Services."""
 
@@ -139,8 +141,12 @@ class ServiceProcess:
         return {"last_pass_at": timezone.now() - timedelta(seconds=time.monotonic() - heartbeat.last_pass)}
 
     async def _put_down(self) -> None:
-        if self._task is not None:
+        while self._task is not None and not self._task.done():
+            # Again and again: a cancel that meets the very end of a wait is lost (asyncio.wait_for of Python 3.11), and whoever
+            # waited for it for ever would never lead again.
             self._task.cancel()
+            await asyncio.wait([self._task], timeout=PUT_DOWN_AGAIN)
+        if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
         self.heartbeat = self._task = None
         self._shown = {}

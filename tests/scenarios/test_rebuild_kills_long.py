@@ -123,7 +123,13 @@ def judge(pair: Place, ended: dict[str, Any]) -> None:
     assert ended["state"] in ("failed", "cancelled"), ended
     report = node.report()
     as_before = any(
-        words in says for words in ("the node is as before", "nothing was changed", "the data of before are there")
+        words in says
+        for words in (
+            "the node is as before",
+            "nothing was changed",
+            "nothing was begun",
+            "the data of before are there",
+        )
     )
     assert as_before == (not rebuilt), f"{says}; {report}"
     assert as_before or "was rebuilt" in says or "has been replaced" in says, says
