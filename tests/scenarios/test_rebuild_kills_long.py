@@ -31,6 +31,7 @@ MIB_PER_SECOND = 40
 ROWS = 160_000
 """KiB of data: some 4 s of copying at the throttle."""
 TIMEOUT = 180
+HUGE = 256 * 2**20
 
 
 @pytest.fixture(scope="module")
@@ -256,22 +257,27 @@ def _immutable(file: Path, wanted: bool) -> None:
 
 
 def test_a_disk_without_room_refuses_and_says_how_much_is_missing(lacking: Place) -> None:
-    """The disk is not filled: the source says that it has more than any disk holds."""
+    """The disk is not filled: one file counts as often as it has names in the data of the source."""
     node, source = lacking.fallback, lacking.primary
-    huge = source.home / "data" / "huge"
-    with huge.open("wb") as file:
-        file.truncate(node.report().disk_free_bytes + 2**30)
+    huge, names = source.home / "data" / "huge", node.report().disk_free_bytes // HUGE + 4
+    huge.mkdir()
+    with (huge / "0").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, HUGE)
     try:
+        for number in range(1, names):
+            os.link(huge / "0", huge / str(number))
         wait_for(
-            lambda: source.report().data_bytes > node.report().disk_free_bytes, TIMEOUT, "the source has measured it"
+            lambda: source.report().data_bytes > node.report().disk_free_bytes,
+            TIMEOUT,
+            lambda: f"the source has counted it: {source.report().data_bytes}",
         )
         ended = lacking.wait_ended(begin(lacking), TIMEOUT)
     finally:
-        huge.unlink()
+        shutil.rmtree(huge)
     assert ended["state"] == "failed", ended["result"]["summary"]
     assert "of room" in ended["result"]["summary"]
     judge(lacking, ended)
-    wait_for(lambda: source.report().data_bytes < node.report().disk_free_bytes, TIMEOUT, "measured again")
+    wait_for(lambda: source.report().data_bytes < node.report().disk_free_bytes, TIMEOUT, "counted again")
 
 
 def test_a_source_that_cannot_make_a_copy_says_why(lacking: Place) -> None:
