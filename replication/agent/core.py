@@ -68,6 +68,7 @@ SWITCHING: Final = frozenset({Verb.OPEN, Verb.LOSSLESS, Verb.SOLO, Verb.FOLLOW, 
 BREAK_OFF_AFTER_SECONDS: Final = 0.3
 """After the deadline, and before the sender stops listening: a verb that keeps its time says better why it failed."""
 STOP_PATIENCE: Final = timedelta(seconds=20)
+DATA_GONE: Final = "its data directory is gone"
 
 
 class SystemClock:
@@ -206,8 +207,20 @@ class VaultAgent:
             self.revival.take_up()
             return
         self.process.check_port()
-        if not self.config.data_dir.is_dir() and not self.swap.pending:
+        self._without_data(gone=not self.config.data_dir.is_dir() and not self.swap.pending)
+
+    def _without_data(self, *, gone: bool) -> None:
+        """A new node gets an empty database. A member of a vault does not: it would be opened by the order that the old data had,
+        empty, while others hold everything. It stays down, so that its fallback takes over or it is rebuilt."""
+        state = self.state.read()
+        if gone and not state.vault:
             self.process.install()
+        elif gone:
+            log.error("%s %s", self.config.data_dir, DATA_GONE)
+            if state.order_kind is OrderKind.NONE:
+                self.state.hold(lambda now: replace(now, needs_rebuild=DATA_GONE))
+        elif state.needs_rebuild == DATA_GONE:  # somebody has put it back
+            self.state.hold(lambda now: replace(now, needs_rebuild=""))
 
     def _tidy_up(self) -> None:
         """What was under way when the last agent ended is taken up again, or nobody would."""

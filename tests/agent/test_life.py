@@ -292,3 +292,39 @@ def test_a_frozen_database_does_not_keep_the_agent_from_ending(solo: VaultHost) 
         os.kill(pid, signal.SIGCONT)
     solo.start()
     assert solo.database_pid == pid
+
+
+def test_a_primary_whose_data_are_gone_opens_no_empty_database_in_their_place(solo: VaultHost) -> None:
+    """Its order is remembered, and would open it: writable and empty, while its fallbacks hold everything."""
+    solo.sql("INSERT INTO vault.life VALUES (4711)")
+    solo.stop()
+    solo.kill_database()
+    away = solo.config.data_dir.with_name("data.away")
+    solo.config.data_dir.rename(away)
+    solo.start(ready=False)
+    wait_for(lambda: "is gone: restore it, or purge this node" in solo.log(), 20, "a try to start without data")
+    report = solo.report()
+    assert (report.process, report.database, report.order_kind) == (ProcessState.DOWN, None, OrderKind.SOLO)
+    assert not solo.config.data_dir.exists()
+    away.rename(solo.config.data_dir)
+    solo.wait_report(lambda report: report.database is not None and not report.database.read_only)
+    assert solo.sql("SELECT COUNT(*) AS n FROM vault.life WHERE id = 4711") == [{"n": 1}]
+
+
+def test_a_fallback_whose_data_are_gone_says_that_it_needs_a_copy(solo: VaultHost) -> None:
+    solo.stop()
+    solo.kill_database()
+    remembered = state.load(solo.config.state_file)
+    assert remembered is not None
+    nobody = {"order_kind": OrderKind.NONE, "primary_order_kind": OrderKind.NONE}
+    state.save(solo.config.state_file, replace(remembered, **nobody))
+    away = solo.config.data_dir.with_name("data.away")
+    solo.config.data_dir.rename(away)
+    solo.start(ready=False)
+    assert solo.wait_report(lambda report: report.needs_rebuild == "its data directory is gone").database is None
+    solo.stop()
+    away.rename(solo.config.data_dir)
+    solo.start()
+    assert solo.report().needs_rebuild == ""
+    solo.stop()
+    state.save(solo.config.state_file, remembered)

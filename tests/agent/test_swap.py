@@ -8,6 +8,7 @@ too; a fence that arrives meanwhile wins; no verb and no revival starts anything
 import contextlib
 import json
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -337,4 +338,19 @@ def test_a_node_with_damaged_data_and_no_memory_is_brought_back(pair: Pair, stre
     assert after.task.says.endswith("the copy is in its place again, and they are kept")
     assert data(target) == {"copied"}
     assert after.kept is not None, "they are kept still"
+    follow(target, source)
+
+
+def test_a_member_whose_data_directory_is_gone_is_brought_back(hosts: Pair, stream: bytes) -> None:
+    source, target = hosts
+    target.stop()
+    target.kill_database()
+    shutil.rmtree(target.home / "data")
+    target.start(ready=False)
+    assert target.wait_report(lambda report: bool(report.needs_rebuild)).vault, "it remembers what it promised"
+    report = wait_ended(target, begin(source, target, stream))
+    assert report.task is not None
+    assert (report.task.phase, report.task.says, report.needs_rebuild) == (TaskPhase.DONE, "", "")
+    assert report.kept is None or report.kept.operation != report.task.operation, "there was nothing to keep"
+    assert data(target) == {"copied"}
     follow(target, source)
