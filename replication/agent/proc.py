@@ -64,7 +64,9 @@ def find_mariadbd(my_cnf: Path) -> int | None:
         with contextlib.suppress(OSError):
             arguments = Path(f"/proc/{entry.name}/cmdline").read_bytes().split(b"\0")
             # Not always the second: a program may be started by a loader of its own. Tools take the same option.
-            if wanted in arguments and os.path.basename(arguments[arguments.index(wanted) - 1]) in servers:
+            at = arguments.index(wanted) if wanted in arguments else 0
+            name = os.path.basename(arguments[at - 1])
+            if at and (name in servers or (at == 1 and not name.startswith(b"mariadb-"))):
                 return int(entry.name)
     return None
 

@@ -15,6 +15,7 @@ from django.utils.dateparse import parse_datetime
 from nodes.choices import OperationKind, OperationState, RebuildPolicy
 from nodes.models import Backup, LossReport, Operation, Vault, VaultNode
 from nodes.models.operation import DATA_KINDS, OPEN_STATES
+from replication.core.preflight import engine_of
 from replication.core.roles import NodeStatus
 
 from .data_wishes import FOLLOWS, kept_of
@@ -112,7 +113,7 @@ def _rebuild(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterat
 
 def _compare(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterator[Due]:
     hours = vault.verify_every_hours
-    if not hours or node.status not in FOLLOWS:
+    if not hours or node.status not in FOLLOWS or _on_mysql(node):
         return
     last = node.verified_at or node.created_at
     both = [*past.of(OperationKind.VERIFY, node), *past.of(OperationKind.VERIFY, None)]
@@ -147,12 +148,18 @@ def _remove(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterato
 
 def _backup(vault: Vault, fallbacks: Sequence[VaultNode], past: Past, now: datetime) -> Iterator[Due]:
     hours = vault.backup_every_hours
-    if not hours or not any(node.status in FOLLOWS for node in fallbacks):
+    if not hours or not any(node.status in FOLLOWS and not _on_mysql(node) for node in fallbacks):
         return
     last = past.last_backup or min(node.created_at for node in fallbacks)
     tried = [o for o in past.operations if o.kind == OperationKind.BACKUP and not o.arguments.get("action")]
     if now - last >= timedelta(hours=hours) and _may(tried, now, RETRY_ROUTINE):
         yield Due(kind=OperationKind.BACKUP.value, node=None, by=f"every {hours} h, by the vault's setting")
+
+
+def _on_mysql(node: VaultNode) -> bool:
+    """Whose agent refuses comparisons and backups in this version: asking for them every day would be an alarm every day."""
+    version = str(((node.report or {}).get("database") or {}).get("version") or "")
+    return bool(version) and engine_of(version) == "MySQL"
 
 
 def _held(node: VaultNode, why: str) -> str:

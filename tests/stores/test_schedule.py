@@ -62,6 +62,9 @@ CAUSE = {"arguments": {"cause": PURGED}}
 CASES = {
     "a young pair": case(),
     "a day after it was added": case("verify", "backup", on={"created_at": NOW - DAY}),
+    "a day after it was added, on MySQL": case(
+        on={"created_at": NOW - DAY, "report": {"database": {"version": "9.7.4-2"}}}
+    ),
     "compared since": case("backup", on={"created_at": NOW - DAY, "verified_at": NOW - HOUR}),
     "another pace": case("verify", on={"verified_at": NOW - 3 * HOUR}, verify_every_hours=2),
     "no schedule at all": case(
