@@ -301,9 +301,9 @@ class Controller:
         if not agent.reachable:
             if agent.unreachable_kind == "silent":
                 await asyncio.sleep(patience.total_seconds())
-            if not agent.reachable:
-                raise NodeUnreachable(agent.name, agent.unreachable_kind)
         await asyncio.sleep(0)
+        if not agent.reachable:  # also one that vanished at this very moment
+            raise NodeUnreachable(agent.name, agent.unreachable_kind)
 
     # --- Witnesses
 
