@@ -118,6 +118,16 @@ def inventory(directory: Path) -> Inventory:
     return Inventory(before or (), ranges, oldest)
 
 
+def before(directory: Path) -> tuple[Gtid, ...]:
+    """The last transaction of each domain and server from before the oldest log. Raises OSError, ProcessError."""
+    for name in names(directory):
+        try:
+            return next((gtid_list(event) for event in events(directory / name, wanted={GTID_LIST})), ())
+        except (Torn, FileNotFoundError):
+            return ()
+    return ()
+
+
 def needed_by_recovery(directory: Path) -> list[str]:
     """The logs that a recovery looks at, and may cut: from the one that the last checkpoint names. All of them when that cannot
     be found out. Raises OSError."""

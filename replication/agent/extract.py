@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from replication.agent.binlogs import NICE, Logged, gtids, names, transactions
+from replication.agent.binlogs import NICE, Logged, before, gtids, names, transactions
 from replication.agent.logevents import ANNOTATE, FORMAT, MAGIC, QUERY, QUERY_COMPRESSED, events, statement
 from replication.agent.rowtext import Definition, rows
 from replication.agent.salvage import copy_durably
@@ -94,6 +94,8 @@ class _Found:
     unknown: GtidRanges = field(default_factory=GtidRanges)
     before: GtidRanges = field(default_factory=GtidRanges)
     """In copies only, and exported earlier."""
+    traceless: GtidRanges = field(default_factory=GtidRanges)
+    """What nothing shows that the primary ever had, and that is not exported: see `_traceless`."""
     first: int = 0
     last: int = 0
     position: str = ""
@@ -136,6 +138,8 @@ def _look(job: Job, tell: "Telling") -> _Found:
                 continue
             if standing is Standing.UNKNOWN:
                 found.unknown.add(gtid)
+                if not have.before:  # it was emptied, or made from a copy that says nothing of what came before
+                    found.traceless.add(gtid)
             elif log.kind and (gtid in exported or name in done):
                 found.before.add(gtid)
             else:
@@ -146,7 +150,16 @@ def _look(job: Job, tell: "Telling") -> _Found:
         if log.lost:
             found.logs.append(log)
         tell.more(path.stat().st_size)
+    found.traceless.update(_traceless(job, have, seen, exported))
     return found
+
+
+def _traceless(job: Job, have: Inventory, seen: GtidRanges, exported: GtidRanges) -> GtidRanges:
+    """What this node had when its oldest log began, and the primary has not: only the data hold it. So it is when a primary was
+    emptied or went back to a backup, and this node was made from a copy since, or has purged its logs."""
+    old = (gtid for gtid in before(Path(job.data)) if gtid not in seen and gtid not in exported)
+    shown = (Standing.HAS, Standing.UNKNOWN) if have.before else (Standing.HAS,)
+    return GtidRanges.of(gtid for gtid in old if have.standing(gtid) not in shown)
 
 
 def _need_room(found: _Found, directory: Path) -> None:
@@ -333,6 +346,7 @@ def _summary(
         "ranges": str(found.lost),
         "not_known": len(found.unknown),
         "not_known_ranges": str(found.unknown)[:200],
+        "traceless": str(found.traceless)[:200],
         "exported_before": len(found.before),
         "first_at": moment(found.first) if found.first else "",
         "last_at": moment(found.last) if found.last else "",

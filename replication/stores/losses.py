@@ -36,7 +36,7 @@ def record(node: str, operation: str, why: str, result: Mapping[str, Any]) -> Lo
             return known
         assert row.vault is not None
         count = int(result["count"]) + int(result["never_acknowledged"])
-        nothing = not count and not result["not_known"]
+        nothing = not count and not result["not_known"] and not result.get("traceless")
         report = LossReport.objects.create(
             pk=operation,
             vault=row.vault,
@@ -94,12 +94,25 @@ def rotations_of(report: LossReport) -> int:
     return len(report.rotate) + sum(int(note[len(MORE_TO_ROTATE) :].split()[0]) for note in more)
 
 
+NO_TRACE: Final = "The Master shows no trace of "
+
+
+def is_whole(report_notes: Sequence[str]) -> bool:
+    """Whether everything that the Master is seen to lack is in the file: only then may the data be replaced unasked."""
+    return not any(note.startswith(NO_TRACE) for note in report_notes)
+
+
 MORE_TO_ROTATE: Final = "Beyond the list of what to rotate: "
 
 
 def notes(result: Mapping[str, Any]) -> Sequence[str]:
     """What the list does not say, as sentences."""
     told: list[str] = []
+    if result.get("traceless"):
+        told.append(
+            f"{NO_TRACE}{result['traceless']} and of what came before: it is in the data of this node, and neither exported nor listed."
+            " Look whether the Master has lost its data, or went back to a backup, before the data of this node are replaced."
+        )
     if result["not_known"]:
         told.append(
             f"{result['not_known']} transactions ({result['not_known_ranges']}) are older than the Master's oldest binary log:"

@@ -21,7 +21,7 @@ import pytest
 from replication.agent.extract import MANIFEST
 from replication.core.commands import Verb
 from replication.core.errors import StepFailed
-from replication.core.gtid_ranges import Inventory
+from replication.core.gtid_ranges import GtidRanges, Inventory
 from replication.core.limits import GTID_GAP
 from replication.core.positions import Gtid
 from replication.core.tasks import TaskPhase
@@ -387,6 +387,38 @@ def test_what_the_primary_has_purged_is_not_called_lost_and_not_called_there(
     result = export(old, new)
     assert listed(result) == ["0-1-6"], "server 1 had come to 5 when the primary's logs begin"
     assert (result["not_known"], result["not_known_ranges"]) == (5, "0-1-1…5")
+
+
+def test_what_only_the_data_hold_and_what_an_emptied_primary_lacks_is_not_passed_over(
+    pair: tuple[VaultHost, VaultHost],
+) -> None:
+    """As of a node that was made from a copy, or has purged its logs, when the primary went back to a backup."""
+    old, new = pair
+    insert(old, "0-77-6", 6)
+    _run(old, "FLUSH BINARY LOGS")
+    insert(old, "0-77-7", 7)
+    newest = old.sql("SHOW BINARY LOGS")[-1]["Log_name"]
+    wait_for(lambda: _run(old, f"PURGE BINARY LOGS TO '{newest}'") or _purged(old), PATIENCE, "a purge")
+    result = export(old, new)
+    assert listed(result) == ["0-77-7"]
+    assert result["traceless"] == "0-77-6", "the primary has not come so far, and no log here holds the 6"
+
+    empty = begun_with(old, Inventory((), GtidRanges()))
+    assert (empty["count"], empty["traceless"]) == (0, "0-1-5, 0-77-6…7")
+    jumped = begun_with(old, Inventory((), GtidRanges.of([Gtid(0, 9, 1_000_000)])))
+    assert (jumped["count"], jumped["traceless"]) == (0, "0-1-5, 0-77-6…7")
+    assert export(new, old)["traceless"] == "", "the primary has what it has, whatever it purged"
+
+
+def _purged(host: VaultHost) -> bool:
+    return len(host.sql("SHOW BINARY LOGS")) == 1
+
+
+def begun_with(host: VaultHost, have: Inventory) -> dict[str, Any]:
+    operation = secrets.token_hex(16)
+    assert begin(host, have.to_json(), operation)[0] == 200
+    assert wait_for(lambda: _ended(host, operation), PATIENCE, "the export ends").phase is TaskPhase.DONE
+    return dict(json.loads(host.request("GET", f"/task/{operation}/result")[1]))
 
 
 def test_compressed_logs_aria_and_xa_are_read_as_well(
