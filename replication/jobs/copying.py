@@ -17,6 +17,7 @@ from nodes.models import Vault, VaultNode
 from replication.client import AgentClient
 from replication.core.errors import NodeUnreachable
 from replication.core.report import NodeReport
+from replication.core.steps import StepState
 from replication.core.tasks import TaskKind, TaskPhase, TaskReport
 from replication.core.view import NodeView, RebuildWish
 from replication.stores import operations
@@ -34,6 +35,8 @@ ORDER_LIMIT: Final = timedelta(seconds=60)
 """How long the leader may take to order what is wished."""
 LATE_ORDER: Final = timedelta(seconds=10)
 """A wish that was taken back may have been read by the leader just before: its order arrives within this time, or never."""
+CALLED_OFF_WITHIN: Final = 5.0
+"""Seconds between the leader's cancel at the agents and its word in the wish."""
 SILENT_LIMIT: Final = timedelta(minutes=15)
 """A target that has not answered for this long ends the operation, though not what it may still do by itself."""
 STEPS: Final = {
@@ -97,7 +100,7 @@ class Copy:
         self._kind = TaskKind.UNDO if undo else TaskKind.RECEIVE
         self._source: NodeView | None = None
         self._others: list[NodeView] = []
-        self._to_cancel = self._too_late = False
+        self._to_cancel = self._too_late = self._asked_to_cancel = False
         self._phase: TaskPhase | None = None
         self._phase_began = time.monotonic()
 
@@ -109,6 +112,11 @@ class Copy:
             await in_thread(self._leave_wish)
             await self._until_ordered()
         return await self._until_ended()
+
+    @staticmethod
+    def steps(hostname: str) -> tuple[str, ...]:
+        """What is to come of a copy, in order."""
+        return tuple(f"{name} {hostname}" for name in ("order", *STEPS.values()))
 
     # --- the wish
 
@@ -198,6 +206,8 @@ class Copy:
                 if task is None:
                     return self._judge_by_data(report)
                 if not task.active:
+                    if task.phase is TaskPhase.CANCELLED and not self._asked_to_cancel:
+                        await self._called_off()
                     return self._end(task)
                 await self._follow(task)
             elif time.monotonic() - heard > SILENT_LIMIT.total_seconds():
@@ -213,6 +223,15 @@ class Copy:
                 await self._cancel()
             await asyncio.sleep(LOOK_EVERY)
 
+    async def _called_off(self) -> None:
+        """Nobody here cancelled it: the leader did, and says why in the wish a moment later. Raises Refused then."""
+        for _ in range(int(CALLED_OFF_WITHIN / LOOK_EVERY)):
+            wish = await in_thread(self._wish_now)
+            if wish is not None and wish.refused:
+                await in_thread(withdraw, self.id)
+                raise Refused(f"{wish.refused.rstrip('.')}; {AS_BEFORE}")
+            await asyncio.sleep(LOOK_EVERY)
+
     async def _look_at_source(self) -> None:
         """Find who sends, by its own word: for the name, and to cancel it."""
         if self._source is not None or self.undo:
@@ -226,6 +245,7 @@ class Copy:
         if task.phase is not self._phase:
             self._leave_phase()
             self._phase, self._phase_began = task.phase, time.monotonic()
+            self._over_before(self._step(task.phase))
         if task.phase is TaskPhase.TRANSFERRING:
             self.copied.bytes = max(self.copied.bytes, task.done)
         self._telling.track.begins(self._step(task.phase))
@@ -236,9 +256,11 @@ class Copy:
             TaskPhase.SWAPPING: "putting it in the place of the old data",
             TaskPhase.STARTING: "starting the database",
         }[task.phase]
-        amount = (task.done, task.total) if task.total else (None, None)
+        # Only a transfer counts bytes: what stands still at its last figure afterwards would look as if it hung.
+        counts = bool(task.total) and task.phase is TaskPhase.TRANSFERRING
+        amount = (task.done, task.total) if counts else (None, None)
         late = "; it was too late to cancel" if self._too_late else ""
-        await self._tell(_percent(task), f"{self.node.hostname}: {said}{late}", *amount)
+        await self._tell(_percent(task) if counts else 0, f"{self.node.hostname}: {said}{late}", *amount)
 
     def _leave_phase(self) -> None:
         seconds = time.monotonic() - self._phase_began
@@ -246,6 +268,14 @@ class Copy:
             step = STEPS[self._phase]
             self.copied.seconds[step] = round(self.copied.seconds.get(step, 0.0) + seconds, 2)
             self._telling.track.done(self._step(self._phase))
+
+    def _over_before(self, step: str = "") -> None:
+        """What was expected before this step, and was over between two looks. Without a step: all of the copy."""
+        for name in self.steps(self.node.hostname):
+            if name == step:
+                return
+            if any(s.name == name and s.state is StepState.WAITING for s in self._telling.track.steps):
+                self._telling.track.done(name)
 
     def _step(self, phase: TaskPhase) -> str:
         return f"{STEPS[phase]} {self.node.hostname}"
@@ -263,6 +293,7 @@ class Copy:
 
     async def _cancel(self) -> None:
         """Asked again with every look until the target has heard it; without an answer of it the source at least ends."""
+        self._asked_to_cancel = True
         if self._source is not None:
             try:
                 await self._agents.cancel_task(self._source, self.id)
@@ -282,6 +313,7 @@ class Copy:
     def _end(self, task: TaskReport) -> Copied:
         if task.phase is TaskPhase.DONE:
             self._leave_phase()
+            self._over_before()
             self.copied.bytes, self.copied.position = self.copied.bytes or task.done, task.position
             return self.copied
         became = (
@@ -302,6 +334,7 @@ class Copy:
         """The agent is at, or was last at, something else: only its data tells what became of ours."""
         if self._in_place(report):
             self._leave_phase()
+            self._over_before()
             return self.copied
         became = "the old data was put back, or it is still there" if self.undo else AS_BEFORE
         raise Refused(f"{self.node.hostname} no longer knows of it; {became}")

@@ -275,7 +275,7 @@ def test_a_disk_without_room_refuses_and_says_how_much_is_missing(lacking: Place
     finally:
         shutil.rmtree(huge)
     assert ended["state"] == "failed", ended["result"]["summary"]
-    assert "of room" in ended["result"]["summary"]
+    assert "no room" in ended["result"]["summary"]
     judge(lacking, ended)
     wait_for(lambda: source.report().data_bytes < node.report().disk_free_bytes, TIMEOUT, "counted again")
 
