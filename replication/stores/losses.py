@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.db import transaction
+from django.db.models import Max
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
-from nodes.choices import EventLevel
-from nodes.models import Event, LossReport, VaultNode
+from nodes.choices import EventLevel, OperationState
+from nodes.models import Event, LossReport, Operation, VaultNode
+from nodes.models.operation import REPLACING_KINDS
 
 from . import audit
 from .wishes import RefusedWish
@@ -79,6 +81,7 @@ def says(report: LossReport) -> str:
     return (
         f"{report.transaction_count} transactions of {report.hostname} are not in the vault ({named or 'no table'}):"
         f" rotate {rotations_of(report)} credentials. They are exported, and listed under Lost transactions."
+        + ("" if is_whole(report.notes) else f" {report.notes[0]}")
     )
 
 
@@ -136,6 +139,26 @@ def notes(result: Mapping[str, Any]) -> Sequence[str]:
     if result["exported_before"]:
         told.append(f"{result['exported_before']} transactions that were exported before are left out.")
     return told
+
+
+def of_present_data(vault: str = "", node: str = "") -> list[LossReport]:
+    """Lists, without their contents, of what nodes have in their data of now: not those from before they had other data, or were
+    found to follow. The same words may hold a node again that has other transactions by then."""
+    rows = LossReport.objects.filter(node__isnull=False).select_related("node").defer("transactions", "rotate")
+    rows = rows.filter(node=node) if node else rows.filter(vault=vault)
+    replaced = Operation.objects.filter(node__isnull=False, kind__in=REPLACING_KINDS, state=OperationState.SUCCEEDED)
+    ended = dict(replaced.values_list("node").annotate(Max("finished_at")))
+
+    def is_of_now(report: LossReport) -> bool:
+        later = (report.node.verified_at, ended.get(report.node_id))
+        return not any(at is not None and at > report.made_at for at in later)
+
+    return [report for report in rows if is_of_now(report)]
+
+
+def has_whole_list(node: str, why: str) -> bool:
+    """Whether everything that this node has, held as it is now, stands in a list. node: id. why: for what it is held, or ""."""
+    return bool(why) and any(r.why == why[:TEXT_MAX] and is_whole(r.notes) for r in of_present_data(node=node))
 
 
 def open_reports(vault: str = "") -> Any:

@@ -13,11 +13,12 @@ from typing import Any, Final
 from django.utils.dateparse import parse_datetime
 
 from nodes.choices import OperationKind, OperationState, RebuildPolicy
-from nodes.models import Backup, LossReport, Operation, Vault, VaultNode
+from nodes.models import Backup, Operation, Vault, VaultNode
 from nodes.models.operation import DATA_KINDS, OPEN_STATES
 from replication.core.preflight import engine_of
 from replication.core.roles import NodeStatus
 
+from . import losses
 from .data_wishes import FOLLOWS, kept_of
 
 LOOKED_BACK: Final = 200
@@ -46,23 +47,29 @@ class Past:
     operations: Sequence[Operation] = ()
     last_backup: datetime | None = None
     lists: frozenset[tuple[str, str]] = frozenset()
-    """Node id and reason of every list of lost transactions."""
+    """Node id and reason of every list of lost transactions that is of the node's present data."""
+    partial: frozenset[tuple[str, str]] = frozenset()
+    """Those of them that do not name everything."""
+    open_lists: frozenset[str] = frozenset()
+    """Ids of nodes with a list that nobody has dealt with."""
 
     def of(self, kind: str, node: VaultNode | None) -> list[Operation]:
         return [o for o in self.operations if o.kind == kind and o.node_id == (node.pk if node is not None else None)]
 
 
 def past_of(vault: Vault) -> Past:
-    """Three queries."""
+    """Five queries."""
     rows = Operation.objects.filter(vault=vault, kind__in=DATA_KINDS).order_by("-created_at")
-    lists = LossReport.objects.filter(vault=vault).values_list("node", "why")
+    lists = losses.of_present_data(vault.pk)
     return Past(
         operations=list(rows.defer("steps")[:LOOKED_BACK]),
         last_backup=Backup.objects.filter(vault=vault, fault="")
         .values_list("taken_at", flat=True)
         .order_by("-taken_at")
         .first(),
-        lists=frozenset((node, why) for node, why in lists if node),
+        lists=frozenset((one.node_id, one.why) for one in lists),
+        partial=frozenset((one.node_id, one.why) for one in lists if not losses.is_whole(one.notes)),
+        open_lists=frozenset(losses.open_reports(vault.pk).filter(node__isnull=False).values_list("node", flat=True)),
     )
 
 
@@ -103,6 +110,8 @@ def _rebuild(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterat
         return
     if diverged and (vault.rebuild_policy != RebuildPolicy.ALWAYS or (node.pk, diverged) not in past.lists):
         return  # nothing is replaced before there is a list of what would be lost
+    if diverged and (node.pk, diverged) in past.partial:
+        return  # what stands in no list may be nowhere else: perhaps it is the primary that has lost its data
     last = next((o for o in past.operations if o.kind in REPLACES and o.node_id == node.pk), None)
     if last is not None and last.kind == OperationKind.UNDO and last.state == OperationState.SUCCEEDED:
         return  # a person wanted this data back
@@ -123,19 +132,22 @@ def _compare(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterat
 
 
 def _remove(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterator[Due]:
-    """Old data goes only after a comparison found the new data equal, and some time later."""
+    """Old data goes only after a comparison found the new data equal, and some time later. Never by itself while nobody has dealt with
+    the list of what only it had, or when there is none because somebody did not want to wait for one."""
     kept = kept_of(node)
     since = _time(kept.get("since")) if kept is not None else None
-    if kept is None or since is None or node.drift or node.verified_at is None or node.verified_at <= since:
+    if kept is None or since is None or node.drift or node.verified_at is None or node.pk in past.open_lists:
+        return
+    made = [o for o in past.operations if o.kind in REPLACES and o.pk[:16] == str(kept.get("operation"))[:16]]
+    if any(o.arguments.get("without_list") for o in made):
+        return
+    since = max([since, *(o.started_at for o in made if o.started_at is not None)])  # the host's clock may be behind
+    if node.verified_at <= since:
         return
     compared = [
         o.finished_at
         for o in past.operations
-        if o.state == OperationState.SUCCEEDED
-        and (o.kind == OperationKind.VERIFY or o.kind in REPLACES)
-        and o.node_id in (node.pk, None, vault.primary_id)
-        and o.finished_at is not None
-        and o.finished_at > since
+        if o.finished_at is not None and o.finished_at > since and _found_equal(o, node, vault)
     ]
     equal_since = min([*compared, node.verified_at])
     if now - equal_since < timedelta(hours=vault.keep_old_hours):
@@ -144,6 +156,16 @@ def _remove(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterato
         says = f"{vault.keep_old_hours} h after a comparison found it equal, by the vault's setting"
         arguments = {"cause": str(kept.get("operation", ""))}
         yield Due(kind=OperationKind.REMOVE_KEPT.value, node=node, by=says, arguments=arguments)
+
+
+def _found_equal(operation: Operation, node: VaultNode, vault: Vault) -> bool:
+    """Whether this has compared the node with the primary, and found nothing. A copy may be made without a comparison."""
+    if operation.state != OperationState.SUCCEEDED or operation.node_id not in (node.pk, None, vault.primary_id):
+        return False
+    if operation.kind == OperationKind.VERIFY:
+        return True
+    told = operation.result.get("nodes", []) if operation.kind in REPLACES else []
+    return any(one.get("hostname") == node.hostname and one.get("differences") == [] for one in told)
 
 
 def _backup(vault: Vault, fallbacks: Sequence[VaultNode], past: Past, now: datetime) -> Iterator[Due]:
@@ -166,7 +188,7 @@ def _held(node: VaultNode, why: str) -> str:
     """What its agent says holds it, when it answers."""
     if node.status not in (NodeStatus.DIVERGED, NodeStatus.ERROR):
         return ""
-    return str((node.report or {}).get(why) or "")
+    return str((node.report or {}).get(why) or "")[: losses.TEXT_MAX]
 
 
 def _may(before: Sequence[Operation], now: datetime, first: timedelta, cause: str | None = None) -> bool:

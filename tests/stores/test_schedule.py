@@ -42,6 +42,8 @@ def done(
     return made
 
 
+EQUAL = {"result": {"nodes": [{"hostname": "b.example", "differences": []}]}}
+NOT_COMPARED = {"result": {"nodes": [{"hostname": "b.example", "differences": None}]}}
 LISTED = frozenset({("b" * 32, EXTRA)})
 
 
@@ -85,6 +87,15 @@ CASES = {
     "it has diverged and is listed, always": case(
         "rebuild", on=DIVERGED, rebuild_policy=ALWAYS, past=Past(lists=LISTED)
     ),
+    "it has diverged and not all of it is listed: perhaps the Master has lost its data": case(
+        on=DIVERGED, rebuild_policy=ALWAYS, past=Past(lists=LISTED, partial=LISTED)
+    ),
+    "it has diverged, and says so in more words than a list keeps": case(
+        "rebuild",
+        on={**DIVERGED, "report": {"quarantine": "x" * 600}},
+        rebuild_policy=ALWAYS,
+        past=Past(lists=frozenset({("b" * 32, "x" * 500)})),
+    ),
     "listed for another reason": case(
         "export", on=DIVERGED, rebuild_policy=ALWAYS, past=Past(lists=frozenset({("b" * 32, "another")}))
     ),
@@ -125,7 +136,21 @@ CASES = {
     "kept, compared a day after": case("remove-kept", on={**KEPT, "verified_at": NOW - 25 * HOUR}, verify_every_hours=None),
     "kept, compared again and again": case(
         "remove-kept",
-        on={**KEPT, "verified_at": NOW - HOUR}, past=Past(operations=[done(K.VERIFY), done(K.REBUILD, ago=29 * HOUR)]),
+        on={**KEPT, "verified_at": NOW - HOUR}, past=Past(operations=[done(K.VERIFY), done(K.REBUILD, ago=29 * HOUR, **EQUAL)]),
+    ),
+    "kept, and the copy was made without a comparison": case(
+        on={**KEPT, "verified_at": NOW - HOUR}, past=Past(operations=[done(K.REBUILD, ago=29 * HOUR, **NOT_COMPARED)]),
+    ),
+    "kept, and its host's clock is hours behind": case(
+        on={**KEPT, "verified_at": NOW - 25 * HOUR}, verify_every_hours=None,
+        past=Past(operations=[done(K.REBUILD, ago=23 * HOUR, id="k" * 32, started_at=NOW - 24 * HOUR, **NOT_COMPARED)]),
+    ),
+    "kept, and nobody has dealt with what only it had": case(
+        on={**KEPT, "verified_at": NOW - 25 * HOUR}, verify_every_hours=None, past=Past(open_lists=frozenset({"b" * 32})),
+    ),
+    "kept, and what only it had is on no list": case(
+        on={**KEPT, "verified_at": NOW - 25 * HOUR}, verify_every_hours=None,
+        past=Past(operations=[done(K.REBUILD, ago=29 * HOUR, id="k" * 32, arguments={"without_list": True}, **EQUAL)]),
     ),
     "kept, and it differs": case(
         on={**KEPT, "verified_at": NOW - 25 * HOUR, "drift": ["vault.accounts: 3 rows differ"]}, verify_every_hours=None
