@@ -20,7 +20,9 @@ from replication.core.roles import NodeStatus
 ROOT = Path(__file__).resolve().parent.parent
 LOCALE = ROOT / "locale"
 ROOMS = ("core", "procedures", "jobs", "stores", "agent")
-IN_TERMINALS = frozenset({"cli.py", "config.py", "init.py", "mycnf.py", "purge.py", "status.py"})
+IN_TERMINALS = frozenset(
+    {"cli.py", "config.py", "init.py", "mycnf.py", "mysqld_cnf.py", "purge.py", "restore.py", "status.py", "unpack.py"}
+)
 """Parts of the agent that only somebody at a shell on its host reads."""
 LABELS = ("nodes/choices.py",)
 """Their words stand in sentences that are written down."""
@@ -59,8 +61,11 @@ SAYING = frozenset({"DESCRIPTION", "text", "says", "message", "summary", "what",
 RECORDING = frozenset({"record", "tell", "_record", "_event", "_note", "_set_service"})
 MARKS_AT_ONCE, MARKS_LATER = ("gettext", "ngettext", "pgettext"), ("gettext_lazy", "ngettext_lazy", "gettext_noop")
 FORMAT = re.compile(r"\{(\w+)\}")
-CODE = re.compile(r"SELECT|^(add|delete|flush) \w+ |^\{ | \| None$|Future\[|daddr|=%\(|^[a-z]+\.[a-z]+$")
-"""Statements for other programs, and types."""
+CODE = re.compile(
+    r"SELECT|^(add|delete|flush) \w+ |^\{ | \| None$|Future\[|daddr|=%\(|^[a-z]+\.[a-z]+$"
+    r"|\w\|\w|\(\[\^|^INSTALL |^All tables unlocked|^Was only able|^No space left$|^words of |^check of a |^id ids |^name names |^pass pwd "
+)
+"""Statements for other programs, what is looked for in their output or in names, and types."""
 
 
 def _name(part: ast.expr) -> str:
