@@ -492,7 +492,8 @@ class VaultAgent:
             await asyncio.get_running_loop().run_in_executor(None, self.observer.catch_up)
         elif since == self._version and seconds > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await changed.wait()
         return self.report()
 
     def report(self) -> NodeReport:

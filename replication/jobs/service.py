@@ -99,7 +99,8 @@ class ServiceProcess:
                 while not self.stopping.is_set() and os.getppid() == self.parent:
                     await self._follow_lease(world)
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self.stopping.wait(), LOOK)
+                        async with asyncio.timeout(LOOK):
+                            await self.stopping.wait()
                 await self._put_down()
         except Exception:
             log.exception("this worker ends by a fault of ours")

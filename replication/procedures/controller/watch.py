@@ -186,8 +186,8 @@ class VaultWatch:
 
     async def _refresh(self, sight: Sight, patience: timedelta) -> None:
         try:
-            hello = self.world.agents.hello(sight.config, since=-1, wait=timedelta())
-            sight.answered(await asyncio.wait_for(hello, patience.total_seconds()))
+            async with asyncio.timeout(patience.total_seconds()):
+                sight.answered(await self.world.agents.hello(sight.config, since=-1, wait=timedelta()))
         except (NodeUnreachable, TimeoutError):
             pass  # its long poll will say how it does not answer
 
