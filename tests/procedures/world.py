@@ -298,9 +298,8 @@ class Controller:
 
     @staticmethod
     async def _reach(agent: Agent, patience: timedelta) -> None:
-        if not agent.reachable:
-            if agent.unreachable_kind == "silent":
-                await asyncio.sleep(patience.total_seconds())
+        if not agent.reachable and agent.unreachable_kind == "silent":
+            await asyncio.sleep(patience.total_seconds())
         await asyncio.sleep(0)
         if not agent.reachable:  # also one that vanished at this very moment
             raise NodeUnreachable(agent.name, agent.unreachable_kind)
