@@ -259,7 +259,7 @@ def _may_remember(view: VaultView, node: NodeView, restored: bool) -> bool:
     return belongs(view, node)
 
 
-def _open_primary(view: VaultView) -> NodeView | None:
+def open_primary(view: VaultView) -> NodeView | None:
     p = view.primary
     usable = p is not None and p.up and p.report is not None and p.report.order_kind is not OrderKind.NONE
     return p if usable and p is not None and p.database is not None and not p.database.read_only else None
@@ -300,7 +300,7 @@ def needs_follow(node: NodeView, primary: NodeView) -> bool:
 
 
 def _follow(view: VaultView, *, wished_only: bool) -> str | None:
-    primary = _open_primary(view)
+    primary = open_primary(view)
     if primary is None:
         return None
     for n in view.others:
@@ -368,7 +368,7 @@ def may_become_acker(view: VaultView, node: NodeView, primary: NodeView) -> bool
 def _become_acker(view: VaultView) -> str | None:
     """The next acker: one that does not differ from the primary, if there is one; who has received most; then the configured
     Primary, so that it can be given its role back; then the one that was added first."""
-    primary = _open_primary(view)
+    primary = open_primary(view)
     if primary is None or view.topology.promotable or primary.report is None or primary.database is None:
         return None
     if primary.report.order_kind is not OrderKind.SOLO:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from .candidates import Refusal
-from .plan import behind, belongs
+from .plan import behind, belongs, open_primary
 from .view import NodeView, RebuildWish, VaultView
 
 
@@ -55,6 +55,13 @@ def _of_another_vault(a: Asked) -> bool:
     return a.node.report is not None and bool(a.node.report.vault) and not belongs(a.view, a.node)
 
 
+def _no_open_master(a: Asked) -> bool:
+    """While the primary is away, what this node holds may be all that is left of its writes; the undoing of a copy removes it."""
+    task = a.node.task
+    begun = task is not None and task.operation == a.wish.operation
+    return open_primary(a.view) is None and not begun
+
+
 def _nothing_kept(a: Asked) -> bool:
     if not a.wish.undo or a.node.report is None:
         return False
@@ -86,6 +93,11 @@ def _far_behind(a: Asked) -> bool:
 
 TARGET: Final = (
     Rule("K10", "it is the Master: make another node the Master first", lambda a: a.node.id == a.view.topology.primary),
+    Rule(
+        "K12",
+        "the Master is not open: what this node holds may be nowhere else, so its data is not replaced before the Master is back",
+        _no_open_master,
+    ),
     Rule(
         "K15",
         "it is inactive or deleted: make it active first",

@@ -15,14 +15,14 @@ from django.conf import settings
 from django.utils import timezone
 
 from nodes.choices import OperationKind, OperationState
-from nodes.models import LossReport, Operation, Vault, VaultNode
+from nodes.models import Operation, Vault, VaultNode
 from replication.client import AgentClient
 from replication.core.errors import NodeUnreachable, PositionsNotComparable
 from replication.core.positions import beyond
 from replication.core.report import NodeReport
 from replication.core.roles import ProcessState
 from replication.core.view import NodeView
-from replication.stores import operations
+from replication.stores import losses, operations
 from replication.stores.data_wishes import withdraw_of
 from replication.stores.inventory import node_view
 
@@ -83,6 +83,9 @@ class Wanted:
     compare: bool = True
     vault: str = ""
     kept_for: str = ""
+    undo: bool = False
+    cause: str = ""
+    """Of one that the service asked for by itself: for what the node was held."""
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -99,6 +102,8 @@ def wanted(operation: Operation) -> Wanted:
         compare=bool(given.get("compare", True)),
         vault=vault.pk,
         kept_for=f"{hours} h after a comparison finds it equal" if hours else "a comparison finds it equal",
+        undo=operation.kind == OperationKind.UNDO,
+        cause=str(given.get("cause") or "") if operation.requested_by_id is None else "",
     )
 
 
@@ -123,38 +128,48 @@ async def _export_first(telling: Telling, agents: AgentClient, course: Course, w
     """What only this node has goes into a file and a list before anything is replaced."""
     report = await ask_patiently(telling, agents, course.node)
     primary, _silent = await ask(agents, await in_thread(primary_of, want.vault))
-    if not may_have_more(report, primary) or await in_thread(_has_list, course.node.id, report.quarantine):
+    if not still_held(report, want.cause):
+        raise Refused(
+            f"{course.node.hostname} is no longer held for what this was wanted for ({want.cause}); nothing was done"
+        )
+    if not may_have_more(report, primary) or await in_thread(losses.has_whole_list, course.node.id, report.quarantine):
         return
     try:
-        course.exported = await exporting.export(telling, agents, course.node, id=id)
+        made = await exporting.export_node(telling, agents, course.node, id=id)
+        course.exported = losses.says(made)
+        if not losses.is_whole(made.notes):
+            raise Refused(made.notes[0].rstrip("."))
     except CancelWished:
         with contextlib.suppress(NodeUnreachable):
             await agents.cancel_task(course.node, id)
         raise Cancelled(f"cancelled while its own transactions were exported; {AS_BEFORE}") from None
     except Refused as refused:
         if not want.without_list:
+            mend = "mend that" if want.undo else "mend that, or ask for it also without a list"
             raise Refused(
-                f"what only {course.node.hostname} has could not be exported ({refused}), so nothing was replaced;"
-                " mend that, or ask for it also without a list"
+                f"what only {course.node.hostname} has could not be exported ({refused}), so nothing was replaced; {mend}"
             ) from refused
-        course.exported = f"Its own transactions were not exported ({refused}); they are in its old data."
+        course.exported = (
+            course.exported or f"Its own transactions were not exported ({refused}); they are in its old data."
+        )
+
+
+def still_held(mine: NodeReport, cause: str) -> bool:
+    """Whether what the service wanted a copy for still holds the node; it may have waited for a worker meanwhile. cause: "" of a
+    person's wish."""
+    return not cause or cause in (mine.quarantine[: losses.TEXT_MAX], mine.needs_rebuild[: losses.TEXT_MAX])
 
 
 def may_have_more(mine: NodeReport, primary: NodeReport | None) -> bool:
     """Whether a node might have transactions that the primary does not have. No only when that is seen: nothing holds it, its
-    replication stands at no error, and its binary logs name nothing that the primary's do not."""
+    replication stands at no error, and neither its binary logs nor what it has applied name anything that the primary's do not."""
     db, theirs = mine.database, primary.database if primary is not None else None
     if mine.quarantine or mine.process is not ProcessState.UP or db is None or theirs is None or db.applier_errno:
         return True
     try:
-        return bool(beyond(db.gtid_binlog_state, theirs.gtid_binlog_state))
+        return any(beyond(state, theirs.gtid_binlog_state) for state in (db.gtid_binlog_state, db.gtid_slave_pos))
     except (ValueError, PositionsNotComparable):
         return True
-
-
-def _has_list(node: str, why: str) -> bool:
-    """why: for what it is held; a node that is held for nothing may have changed since any list was made."""
-    return bool(why) and LossReport.objects.filter(node=node, why=why).exists()
 
 
 async def _compare(telling: Telling, agents: AgentClient, course: Course, want: Wanted) -> None:
@@ -177,9 +192,13 @@ async def _rebuild(telling: Telling, course: Course, want: Wanted) -> str:
 
 
 async def _undo(telling: Telling, course: Course, want: Wanted) -> str:
+    id = telling.operation.pk
     async with AgentClient(settings.PKI_DIR) as agents:
-        copied = await Copy(telling, agents, course.node, id=telling.operation.pk, undo=True).carry_out()
-    return f"{course.node.hostname} has the data of before its rebuild again{copied.text}. Its row says whether it can follow."
+        if id not in telling.operation.arguments.get("wished", []):  # the copy is removed, and with it what only it has
+            await _export_first(telling, agents, course, want, id)
+        copied = await Copy(telling, agents, course.node, id=id, undo=True).carry_out()
+    told = f"{course.exported} " if course.exported else ""
+    return f"{told}{course.node.hostname} has the data of before its rebuild again{copied.text}. Its row says whether it can follow."
 
 
 def _course(operation: Operation) -> Course:

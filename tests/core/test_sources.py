@@ -18,6 +18,8 @@ C = node("c")
 
 TARGETS = [
     pytest.param(primary(), COPY, "K10", id="the primary"),
+    pytest.param(C, COPY, "K12", id="the Master is away"),
+    pytest.param(node("c", says={"kept": KEPT}), BACK, "K12", id="the Master is away, and an undoing removes the copy"),
     pytest.param(node("c", active=False), COPY, "K15", id="inactive"),
     pytest.param(node("c", removed=True), COPY, "K15", id="deleted"),
     pytest.param(node("c", silent=LONG), COPY, "K20", id="silent"),
@@ -37,13 +39,16 @@ TARGETS = [
     pytest.param(node("c", says={"task": task()}), COPY, None, id="this very copy, begun by an earlier leader"),
     pytest.param(node("c", says={"task": replace(OF_ANOTHER, phase=TaskPhase.DONE)}), COPY, None, id="a backup that ended"),
     pytest.param(node("c", says={"kept": KEPT}), BACK, None, id="there is something to go back to"),
+    pytest.param(node("c", says={"task": task()}), COPY, None, id="begun before the Master went away"),
     pytest.param(node("c", says={"task": task(TaskKind.UNDO)}), BACK, None, id="this very undoing, begun"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("target", "wish", "rule"), TARGETS)
-def test_the_target(target: NodeView, wish: RebuildWish, rule: str | None) -> None:
-    view = vault(target, node("b")) if target.id == id_of("a") else vault(primary(), node("b"), target)
+def test_the_target(target: NodeView, wish: RebuildWish, rule: str | None, request: pytest.FixtureRequest) -> None:
+    away = "the Master is away" in request.node.name or "went away" in request.node.name
+    master = primary(silent=LONG) if away else primary()
+    view = vault(target, node("b")) if target.id == id_of("a") else vault(master, node("b"), target)
     refusal = why_not_rebuild(view, target, wish)
     assert (refusal.rule if refusal is not None else None) == rule
 

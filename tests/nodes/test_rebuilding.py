@@ -15,7 +15,7 @@ from replication.core.view import NodeView
 from replication.jobs import rebuilding
 from replication.jobs.catching_up import CaughtUp
 from replication.jobs.copying import Copied
-from replication.jobs.rebuilding import BEGIN_WITHIN, Course, may_have_more, wanted
+from replication.jobs.rebuilding import BEGIN_WITHIN, Course, may_have_more, still_held, wanted
 from replication.jobs.resynchronization import copy_id
 from tests.builders import report
 from tests.nodes.test_screens import Pair
@@ -28,7 +28,13 @@ PRIMARY = report(db={"gtid_binlog_state": "0-1-100"})
     [
         pytest.param(report(db={"gtid_binlog_state": "0-1-90"}), PRIMARY, False, id="it is behind"),
         pytest.param(report(needs_rebuild="purged", db={"gtid_binlog_state": "0-1-90"}), PRIMARY, False, id="purged"),
-        pytest.param(report(db={"gtid_binlog_state": ""}), PRIMARY, False, id="empty"),
+        pytest.param(report(db={"gtid_binlog_state": "", "gtid_slave_pos": ""}), PRIMARY, False, id="empty"),
+        pytest.param(
+            report(db={"gtid_binlog_state": "", "gtid_slave_pos": "0-1-101"}),
+            PRIMARY,
+            True,
+            id="its logs were begun anew",
+        ),
         pytest.param(report(quarantine="extra transactions 0-2-7"), PRIMARY, True, id="it is held"),
         pytest.param(report(db={"gtid_binlog_state": "0-1-90,0-2-91"}), PRIMARY, True, id="it follows, and has more"),
         pytest.param(report(db={"gtid_binlog_state": "0-1-90", "applier_errno": 1062}), PRIMARY, True, id="an error"),
@@ -41,6 +47,20 @@ def test_what_may_have_more_than_the_master_is_exported_first(
     mine: NodeReport, primary: NodeReport | None, may: bool
 ) -> None:
     assert may_have_more(mine, primary) == may
+
+
+@pytest.mark.parametrize(
+    ("mine", "cause", "held"),
+    [
+        pytest.param(report(needs_rebuild="purged"), "purged", True, id="as it was"),
+        pytest.param(report(quarantine="x" * 600), "x" * 500, True, id="in more words than are kept"),
+        pytest.param(report(), "purged", False, id="it follows again"),
+        pytest.param(report(quarantine="extra"), "purged", False, id="it is held for something else by now"),
+        pytest.param(report(), "", True, id="a person wants it"),
+    ],
+)
+def test_nothing_is_rebuilt_by_policy_for_what_is_over(mine: NodeReport, cause: str, held: bool) -> None:
+    assert still_held(mine, cause) == held
 
 
 NODE = NodeView(id="b" * 32, hostname="vault-b", ip="127.0.82.9")

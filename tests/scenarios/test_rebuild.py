@@ -90,6 +90,24 @@ def test_a_diverged_node_is_replaced_only_when_confirmed_and_exported_first(pair
     assert found == {"hostname": node.hostname, "transaction_count": 1}
 
 
+def test_an_undo_removes_the_copy_and_so_exports_first_what_only_that_has(pair: Place) -> None:
+    node = pair.fallback
+    node.sql("SET GLOBAL read_only = 0")
+    write(node, "only in the copy")
+    node.sql("SET GLOBAL read_only = 1")
+    ended = pair.wait_ended(
+        pair.command("undo-rebuild", node.hostname, "--confirm", node.hostname, "--reason", "a test")
+    )
+    assert ended["state"] == "succeeded", ended["result"]["summary"]
+    assert f"1 transactions of {node.hostname} are not in the vault" in ended["result"]["summary"]
+    assert b"only in the copy" not in secrets_in(node)
+    (exported,) = (node.home / "lost").glob(f"*-{ended['id']}/transactions.txt")
+    assert "only in the copy" in exported.read_text()
+    wait_for(lambda: pair.stack.status_of(node.hostname)[0] == "diverged", 30, "the data of before have diverged")
+    ended = pair.wait_ended(pair.command("resynchronize", "--yes"))
+    assert ended["state"] == "succeeded", ended["result"]["summary"]
+
+
 def test_old_data_is_removed_on_request(pair: Place) -> None:
     node = pair.fallback
     assert node.report().kept is not None
