@@ -116,12 +116,20 @@ async def rebuild(telling: Telling, agents: AgentClient, course: Course, want: W
     copy = Copy(telling, agents, course.node, id=id, source=want.source, bytes_per_second=want.bytes_per_second)
     if id not in telling.operation.arguments.get("wished", []):
         await _export_first(telling, agents, course, want, id)
+    _expect(telling, course.node.hostname, want)
     course.copied = await copy.carry_out()
     course.caught_up = await catch_up(telling, agents, want.vault, course.node)
     if want.compare:
         await _compare(telling, agents, course, want)
     else:
         course.not_compared = "it was not wanted"
+
+
+def _expect(telling: Telling, hostname: str, want: Wanted) -> None:
+    """What is still to come, so that who looks knows how far it is; less what an earlier worker of it has done."""
+    done = {step.name for step in telling.track.steps}
+    then = (f"catch-up {hostname}", *((f"compare {hostname}",) if want.compare else ()))
+    telling.track.expect(*(step for step in Copy.steps(hostname) if step not in done), *then)
 
 
 async def _export_first(telling: Telling, agents: AgentClient, course: Course, want: Wanted, id: str) -> None:

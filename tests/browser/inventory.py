@@ -69,6 +69,7 @@ from replication.core.evidence import evidence_of
 from replication.core.roles import Witness
 from replication.jobs import preflight
 from replication.stores import losses, wishes
+from replication.stores.backups import GONE
 from rq.job import JobStatus
 from rq.registry import FailedJobRegistry
 from rq.results import Result
@@ -108,6 +109,19 @@ for id, process in (("h" * 32, "a (pid 4711)"), ("b", "b (pid 4712)")):
 for level, text in ((20, "the first line"), (30, "the disk is slow"), (40, "a step failed\\nTraceback: <b>no markup</b>")):
     LogLine.objects.create(service="SystemHighAvailabilityService", at="2026-03-01T12:00:00Z", host="controller-1",
         process="a (pid 4711)", level=level, text=text)
+base = {"database": {"gtid_slave_pos": "0-1-4600", "gtid_binlog_pos": "0-1-4600"}, "data_bytes": 3 * 2**30, "process": "up"}
+VaultNode.objects.create(pk="7" * 32, hostname="zeta.vault.example", ip_address="127.0.32.7", ordinal=7, vault=vault, joined=True,
+    status="diverged", status_detail="extra transactions 0-2-4711", agent_id="z", report={**base, "quarantine":
+    "extra transactions 0-2-4711", "kept": {"operation": "0" * 32, "since": "2026-03-01T22:14:00+00:00", "bytes": 5 * 2**30}})
+VaultNode.objects.filter(pk="c" * 32).update(verified_at=now, report=base, drift=[
+    "vault.accounts: 3 rows differ (other content: id=5; missing: id=7; extra: id=9)",
+    "vault.sessions: the table is missing on gamma.branch-office.vault.example", "vault.audit: 1 row differs (extra: id=1)"])
+VaultNode.objects.filter(pk=alpha.pk).update(report={**alpha.report, **base})
+for hours, what in enumerate(({}, {"checked_at": now}, {"fault": "SHA-256 of the file is not that of when it was written"},
+                              {"fault": GONE})):
+    Backup.objects.create(pk=str(hours) + "7" * 31, vault=vault, node=beta, hostname=beta.hostname, operation="0" * 32,
+        taken_at=now - timedelta(hours=1 + 24 * hours), position="0-1-" + str(4711 - hours), size=2_345_678_901, seconds=61.4,
+        path="/srv/vault/backups/beta.vault.example-20260301T221400Z-0.mbstream.gz", checksum="5f" * 32, **what)
 losses.record(delta.pk, "1" * 32, "it has transactions that the primary does not have: 0-1-4711",
     result(never_acknowledged=1, rotate_more=3))
 User.objects.create_user("newcomer", password="a long password", is_staff=True)
@@ -124,6 +138,26 @@ RUNNING, FAILED, FAILED_OVER = "e" * 32, "5" * 32, "f" * 32
 """Operations of BUSY."""
 LOSS = "1" * 32
 """Its report of lost transactions."""
+BACKUP = "1" + "7" * 31
+"""A backup of it that was checked."""
+DIVERGED, DRIFTED = "7" * 32, "c" * 32
+"""Nodes of it: one with transactions and old data of its own, one whose data differs."""
+# The running operation as a full copy at 37 %.
+REBUILDING = """
+from datetime import timedelta
+from django.utils import timezone
+from nodes.models import *
+now, gamma = timezone.now(), VaultNode.objects.get(pk="c" * 32)
+done = (("order", 0, 410), ("begin", 410, 1260))
+Operation.objects.filter(pk="e" * 32).update(kind="rebuild", node=gamma, started_at=now - timedelta(seconds=24), reason="a new disk",
+    message="gamma.branch-office.vault.example: copying from beta.vault.example", done=1_192_000_000, total=3_221_225_472,
+    unit="bytes", percent=37, result={"samples": [[10, 460_000_000], [15, 710_000_000], [20, 951_000_000], [24, 1_192_000_000]]},
+    arguments={"mib_per_second": 50}, changed_at=now + timedelta(hours=1), steps=[
+        *({"name": word + " " + gamma.hostname, "state": "done", "began_ms": a, "ms": b} for word, a, b in done),
+        {"name": "transfer " + gamma.hostname, "state": "running", "began_ms": 1260, "ms": 24000},
+        *({"name": word + " " + gamma.hostname, "state": "waiting"} for word in ("prepare", "swap", "start", "catch-up", "compare"))])
+VaultNode.objects.filter(pk=gamma.pk).update(status="slave-resynchronizing", status_detail="37 %")
+"""
 EVENT = 4711
 """Its event with evidence."""
 

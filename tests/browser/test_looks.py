@@ -15,7 +15,18 @@ from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page, expect
 
 from tests.browser.chromium import complaints
-from tests.browser.inventory import EVENT, FAILED, FAILED_OVER, LOSS, RUNNING, Site
+from tests.browser.inventory import (
+    BACKUP,
+    DIVERGED,
+    DRIFTED,
+    EVENT,
+    FAILED,
+    FAILED_OVER,
+    LOSS,
+    REBUILDING,
+    RUNNING,
+    Site,
+)
 from tests.nodes.addresses import DOORS, addresses, url_of
 
 VAULT = "/admin/nodes/vaultnode/"
@@ -66,6 +77,7 @@ MORE_SCREENS = (
     f"{VAULT}{'b' * 32}/change/?active=0",
     *(f"{VAULT}{name * 32}/switchover/" for name in "ac"),
     f"{VAULT}{'a' * 32}/delete/",
+    f"{VAULT}{DRIFTED}/change/",
     "/admin/nodes/event/?text=nothing+like+this&level=loud&rule=P30",
     "/admin/nodes/operation/?all=1&state=open",
     f"/admin/nodes/operation/{FAILED}/",
@@ -76,15 +88,23 @@ MORE_SCREENS = (
     "/admin/django_rq/dashboard/queue/ops/queued/",
     "/admin/nodes/vaultnode/lag/?hours=24",
 )
+# What a node's data is asked about, with something to say each: beside a running operation most are refused.
+DATA_POPUPS = (
+    *(f"{VAULT}{DIVERGED}/{name}/" for name in ("change", "rebuild", "undo", "remove-kept", "export", "resynchronize")),
+    f"{VAULT}{'a' * 32}/resynchronize/",
+)
+NOTHING_RUNS = f"UPDATE nodes_operation SET state = 'failed', finished_at = CURRENT_TIMESTAMP WHERE id = '{RUNNING}'"
 VARIANTS = {
     "paused": "UPDATE nodes_vault SET paused_at = CURRENT_TIMESTAMP, paused_by = 'admin', paused_reason = 'moving racks'",
     "nobody looks": "UPDATE nodes_servicelease SET renewed_at = '2026-01-01 00:00:00'",
     "solo": "UPDATE nodes_vault SET promotable_id = NULL, may_ack = '[]', reason = 'beta.vault.example does not answer'",
+    "drifted": f"UPDATE nodes_vaultnode SET drift = '[\"vault.accounts: 3 rows differ (other content: id=5)\"]' WHERE id = '{'b' * 32}'",
+    "no backup": "UPDATE nodes_backup SET fault = 'its file is gone'",
     "no service": "UPDATE nodes_appservice SET desired_state = 'stopped'",
 }
 EMPTY = """
 from nodes.models import *
-for model in (Event, Operation, LogLine, LagSample, ServiceWorker, ApplicationNode, ServiceLease): model.objects.all().delete()
+for model in (Event, Operation, LogLine, LagSample, ServiceWorker, ApplicationNode, ServiceLease, Backup, LossReport): model.objects.all().delete()
 Vault.objects.update(primary=None, promotable=None, may_ack=[], if_lost={})
 VaultNode.objects.all().delete()
 AppService.objects.update(desired_state="stopped", started_on=None)
@@ -147,7 +167,7 @@ def things(site: Site) -> dict[str, Any]:
     newest = site.control.rows("SELECT max(id) AS id FROM auditlog_logentry")[0]["id"]
     return {
         "node": "b" * 32, "host": 1, "service": 1, "user": 2, "group": 1, "event": EVENT, "operation": RUNNING,
-        "failover": FAILED_OVER, "loss": LOSS, "entry": newest,
+        "failover": FAILED_OVER, "loss": LOSS, "backup": BACKUP, "entry": newest,
     }  # fmt: skip
 
 
@@ -188,6 +208,12 @@ def looks(shared_site: Site) -> Looks:
                 made.live.append(url)
         made.visit(page, "/admin/there/is/no/such/page/", status=404)
         done("404")
+        site.control.execute(NOTHING_RUNS)
+        for url in DATA_POPUPS:
+            made.visit(page, url)
+            done(url)
+            assert not page.locator(".form-error").count(), f"{url} is refused"
+        made.popups += DATA_POPUPS
         page.goto(VAULT)
         for url in made.popups:
             page.evaluate("(url) => htmx.ajax('GET', url, '#dialog-body')", url)
@@ -206,6 +232,11 @@ def looks(shared_site: Site) -> Looks:
             page.wait_for_function(READY)
             made.note(page, f"vault, {name}")
             done(f"vault, {name}")
+        site.restore("busy")
+        site.add(REBUILDING)
+        for url in (VAULT, *(f"/admin/nodes/operation/{end}" for end in ("", f"{RUNNING}/", f"{RUNNING}/cancel/"))):
+            made.visit(page, url)
+            done(f"rebuilding {url}")
         site.add(EMPTY)
         for url in made.live:
             if RUNNING not in url and FAILED not in url and FAILED_OVER not in url:
@@ -279,9 +310,23 @@ def test_the_walk_has_seen_what_there_is(looks: Looks) -> None:
         "delete/",
         "pause/",
         "policy/",
+        "rebuild/",
+        "undo/",
+        "remove-kept/",
+        "data-policy/",
+        "backup/make/",
     ):
         assert any(part in url for url in looks.popups), part
-    for part in ("vaultnode/", "appservice/", "/log/", "applicationnode/", "event/", "operation/"):
+    for part in (
+        "vaultnode/",
+        "appservice/",
+        "/log/",
+        "applicationnode/",
+        "event/",
+        "operation/",
+        "backup/",
+        "lossreport/",
+    ):
         assert any(part in url for url in looks.live), part
     assert len(looks.visited) > 80
 

@@ -125,7 +125,7 @@ def _what_it_was_like(told: Story) -> None:
     page.locator(".operation-of a").first.click()
     page.get_by_role("link", name="Report").click()
     expect(page.get_by_text("Rows at risk: 0")).to_be_visible()
-    timeline = page.locator(".phases")
+    timeline = page.locator(".steps")
     for phase in (
         "Detected",
         "Claimed",

@@ -43,7 +43,7 @@ def text_of(client: Client, url: str) -> str:
 class TestRebuild:
     def test_says_how_much_it_is_and_how_long_it_takes(self, admin: Client, pair: Pair) -> None:
         text = text_of(admin, place(pair[1], "rebuild"))
-        assert "About 3.0 GB: some 61 s at 50 MiB per second." in text
+        assert "About 3.0 GiB: some 61 s at 50 MiB per second." in text
         assert "Its old data is kept beside the copy" in text
         assert "the vault goes solo" in text, "it is the acker"
 
@@ -92,7 +92,7 @@ class TestResynchronize:
             ),
             pytest.param(
                 LACKING,
-                "full copy, because the primary no longer has the binary logs. Its old data is kept. About 3.0 GB",
+                "full copy, because the primary no longer has the binary logs. Its old data is kept. About 3.0 GiB",
                 id="purged",
             ),
             pytest.param(
@@ -152,7 +152,7 @@ def test_old_data_is_named_and_its_hostname_typed(admin: Client, pair: Pair, nam
     kept = {"operation": "o" * 32, "since": "2026-11-25T10:00:00+00:00", "bytes": 2 * 2**30}
     become(pair[1], report={"kept": kept})
     url = place(pair[1], name)
-    assert re.search(r"The data of before the rebuild of 2026-11-25 \d\d:00 \(2.0\sGB\)", text_of(admin, url))
+    assert re.search(r"The data of before the rebuild of 2026-11-25 \d\d:00 [A-Z]+ \(2.0 GiB\)", text_of(admin, url))
     assert admin.post(url, {"confirm": "", "reason": WHY}).status_code == 422
     assert admin.post(url, {"confirm": "beta.example", "reason": WHY}).status_code == 200
     assert Operation.objects.get().kind == kind

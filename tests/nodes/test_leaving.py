@@ -218,7 +218,7 @@ class TestWhatIsKnownOfANode:
         VaultNode.objects.filter(pk=pair[1].pk).update(report={**REPORT, "recorded_at": "2020-01-01T00:00:00+00:00"})
         text = shown(admin, f"{VAULT}{pair[1].pk}/change/")
         for said in (
-            "10.11.19-MariaDB&lt;b&gt; · agent 0.2.0", "4711", "dynamic (DHCP): it may change", "5.0\xa0GB free",
+            "10.11.19-MariaDB&lt;b&gt; · agent 0.2.0", "4711", "dynamic (DHCP): it may change", "5.0 GiB free",
             "expired", '<time datetime="2020-01-02T03:04:05+00:00"', "sync_binlog was 0", "log_bin is OFF, must be ON",
             "days ago</span>",
         ):  # fmt: skip

@@ -206,13 +206,13 @@ class TestPage:
         assert "time left not known" in text_of(viewer, f"{LIST}{operation.pk}/")
 
     def test_a_copy_speaks_of_bytes(self, make: Callable[..., Operation], viewer: Client) -> None:
-        samples = [[float(second), second * 25_000_000] for second in range(11)]
+        samples = [[float(second), second * 25 * 2**20] for second in range(11)]
         operation = make(
-            state=S.RUNNING, done=250_000_000, total=3_260_000_000, unit="bytes", result={"samples": samples}
+            state=S.RUNNING, done=250 * 2**20, total=3260 * 2**20, unit="bytes", result={"samples": samples}
         )
         text = text_of(viewer, f"{LIST}{operation.pk}/")
-        assert "250 MB of 3.3 GB" in text
-        assert "25.0 MB/s" in text
+        assert "250 MiB of 3.2 GiB" in text
+        assert "25.0 MiB/s" in text
         assert "about 2 min left" in text
 
     def test_it_is_live(
@@ -363,12 +363,13 @@ class TestOnTheVaultScreen:
     [
         (0, "bytes", "0 bytes"),
         (999, "bytes", "999 bytes"),
-        (1000, "bytes", "1.0 kB"),
-        (1_260_000, "bytes", "1.3 MB"),
-        (999_960, "bytes", "1.0 MB"),
-        (250_000_000, "bytes", "250 MB"),
-        (3_260_000_000, "bytes", "3.3 GB"),
-        (7 * 10**12, "bytes", "7.0 TB"),
+        (1000, "bytes", "1000 bytes"),
+        (2**10, "bytes", "1.0 KiB"),
+        (1_360_000, "bytes", "1.3 MiB"),
+        (2**20 - 40, "bytes", "1.0 MiB"),
+        (250 * 2**20, "bytes", "250 MiB"),
+        (3300 * 2**20, "bytes", "3.2 GiB"),
+        (7 * 2**40, "bytes", "7.0 TiB"),
         (1, "transactions", "1 transaction"),
         (12_345, "transactions", "12,345 transactions"),
         (7, "", "7"),
@@ -398,7 +399,7 @@ def test_time_left_in_words(seconds: float | None, text: str) -> None:
     ("speed", "unit", "text"),
     [
         (None, "bytes", ""),
-        (12_500_000.0, "bytes", "12.5 MB/s"),
+        (12.5 * 2**20, "bytes", "12.5 MiB/s"),
         (0.4, "transactions", "0.4 transactions/s"),
         (1234.4, "transactions", "1,234 transactions/s"),
         (0.0, "transactions", "0.0 transactions/s"),

@@ -17,7 +17,9 @@ from nodes.admin.events.page import operation_url
 from nodes.admin.export import KINDS
 from nodes.admin.filtering import for_input, short_address
 from nodes.admin.live import LiveScreen, Record, Snapshot
+from nodes.admin.operations.words import amount
 from nodes.admin.paging import addresses, page_of
+from nodes.choices import OperationUnit
 from nodes.forms.loss import DealtWithForm
 from nodes.models import LossReport
 from nodes.sentences import said
@@ -99,6 +101,7 @@ class LossReportAdmin(Record, LiveScreen):
             "before": before,
             "after": after,
             "notes": [said(note) for note in report.notes],
+            "size": amount(report.size, OperationUnit.BYTES),
             "read_command": read_command(report),
             "replay_command": replay_command(report),
             "operation_url": operation_url(report.operation),

@@ -150,7 +150,6 @@ def operation_shown(operation: Operation, now: datetime | None = None) -> Operat
     summary = operation.result.get("summary", "") if isinstance(operation.result, dict) else ""
     if operation.finished_at is not None:
         return OperationShown(operation, False, level, said(str(summary) or operation.message))
-    begun = [s for s in operation.steps if isinstance(s, dict) and s.get("state") == StepState.RUNNING]
     running = operation.state == OperationState.RUNNING
     return OperationShown(
         operation,
@@ -158,10 +157,23 @@ def operation_shown(operation: Operation, now: datetime | None = None) -> Operat
         level,
         said(operation.message),
         progress=progress_of(operation) if running else None,
-        step=words.step_label(str(begun[-1].get("name", ""))) if begun else "",
+        step=_step_of(operation),
         not_cancelled=why_not_cancel(operation, now),
         forsaken=is_forsaken(operation, now) and operation.kind in DATA_KINDS,
     )
+
+
+def _step_of(operation: Operation) -> str:
+    """What it is at, and the how manieth of its steps that is: each has a progress of its own."""
+    steps = [s for s in operation.steps if isinstance(s, dict)] if isinstance(operation.steps, list) else []
+    begun = [number for number, step in enumerate(steps, 1) if step.get("state") == StepState.RUNNING]
+    if not begun:
+        return ""
+    what = words.step_label(str(steps[begun[-1] - 1].get("name", "")))
+    if len(steps) < 2 or operation.kind not in DATA_KINDS:
+        return what
+    values = {"number": begun[-1], "count": len(steps), "what": what}
+    return _("Step %(number)d of %(count)d: %(what)s") % values
 
 
 # --- on the Vault screen

@@ -8,7 +8,8 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from nodes.choices import OperationUnit
 
-_BYTES: Final = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_BYTES: Final = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+"""Those of the setting, which is a rate in MiB per second: what is shown can be compared with what was set."""
 STEPS: Final = {
     "claimed": gettext_lazy("The right to change the Master is taken: a new epoch"),
     "recorded": gettext_lazy("The new Master is recorded"),
@@ -37,18 +38,21 @@ STEPS: Final = {
     "start": gettext_lazy("The database of %(name)s starts"),
     "compare": gettext_lazy("%(name)s is compared with the Master"),
     "remove": gettext_lazy("%(name)s removes its old data"),
+    "choose": gettext_lazy("Who makes the backup is chosen"),
+    "backup": gettext_lazy("%(name)s writes the backup"),
+    "read the file through": gettext_lazy("The file is read through, and its checksum compared"),
 }
 
 
 def step_label(name: str) -> str:
     """What a step does, as a sentence; a step that is not known keeps its name."""
     word, _space, node = name.partition(" ")
-    label = STEPS.get(word)
+    label = STEPS.get(name) or STEPS.get(word)
     return name if label is None else str(label) % {"name": node}
 
 
 def amount(count: float, unit: str) -> str:
-    """ "3.2 GB", "1,204 transactions", "17" """
+    """ "3.2 GiB", "1,204 transactions", "17" """
     if unit == OperationUnit.BYTES:
         for size, name in _BYTES:
             if count >= 0.9995 * size:
@@ -63,13 +67,13 @@ def amount(count: float, unit: str) -> str:
 
 
 def of_amount(done: float, total: float, unit: str) -> str:
-    """ "1.2 GB of 3.4 GB", "12 of 40 transactions" """
+    """ "1.2 GiB of 3.4 GiB", "12 of 40 transactions" """
     part = amount(done, unit) if unit == OperationUnit.BYTES else number_format(round(done), force_grouping=True)
     return _("%(done)s of %(total)s") % {"done": part, "total": amount(total, unit)}
 
 
 def rate(speed: float | None, unit: str) -> str:
-    """ "12.5 MB/s"; "" when it is not known. Slow ones keep a decimal: "0.4 transactions/s"."""
+    """ "12.5 MiB/s"; "" when it is not known. Slow ones keep a decimal: "0.4 transactions/s"."""
     if speed is None:
         return ""
     if unit == OperationUnit.BYTES:

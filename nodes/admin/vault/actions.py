@@ -16,7 +16,7 @@ from nodes.models import VaultNode
 from replication.stores import leaving, wishes
 
 from .copy_plan import resync_plan, to_confirm
-from .known import known_of
+from .known import data_of, known_of
 from .popup import VaultPopups
 
 
@@ -54,7 +54,7 @@ class RowActions(VaultPopups):
             form.add_error(refused.field if refused.field in form.fields else "active", refused.says)
         return dialogs.show(
             request, self, "nodes/vault/node.html", title=node.hostname, back=self._back(), form=form, button=_("Update"),
-            node=node, known=known_of(node, timezone.now()), meaning=meaning, dangerous=typed,
+            node=node, known=known_of(node, timezone.now()), data=data_of(node), meaning=meaning, dangerous=typed,
         )  # fmt: skip
 
     def delete(self, request: HttpRequest, pk: str) -> HttpResponse:

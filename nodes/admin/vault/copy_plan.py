@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.template.defaultfilters import filesizeformat
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from nodes.admin.operations import words
+from nodes.choices import OperationUnit
 from nodes.models import Vault, VaultNode
 from nodes.sentences import said
 from replication.core.errors import PositionsNotComparable
@@ -94,27 +94,35 @@ def how_much(vault: Vault, rate: int | None = None) -> str:
     size = (primary.report or {}).get("data_bytes") if primary is not None else None
     if not isinstance(size, int) or size <= 0:
         return _("How much it is is not known yet.")
-    rate = rate or vault.copy_mib_per_second
+    rate, much = rate or vault.copy_mib_per_second, words.amount(size, OperationUnit.BYTES)
     if rate is None:
-        return _("About %(size)s, as fast as it goes.") % {"size": filesizeformat(size)}
+        return _("About %(size)s, as fast as it goes.") % {"size": much}
     text = _("About %(size)s: some %(time)s at %(rate)d MiB per second.")
-    return text % {"size": filesizeformat(size), "time": words.duration(size / MIB / rate), "rate": rate}
+    return text % {"size": much, "time": words.duration(size / MIB / rate), "rate": rate}
 
 
-def copy_text(node: VaultNode) -> str:
-    """What a rebuild does with this node."""
-    text = _(
-        "All data of %(name)s is replaced by a copy. Until it follows again it is no fallback that could take over. Its old data is"
-        " kept beside the copy, so that this can be undone, until a comparison has found the copy equal."
-    )
-    parts = [text % {"name": node.hostname}, how_much(node.vault)]
+def copy_facts(node: VaultNode) -> list[tuple[str, str]]:
+    """What a rebuild does with this node: what is asked about it at three in the morning, and the answer."""
+    facts = [
+        (_("What happens"), _("All data of %(name)s is replaced by a copy.") % {"name": node.hostname}),
+        (
+            _("What is kept"),
+            _(
+                "Its old data is kept beside the copy, so that this can be undone, until a comparison has found the copy equal."
+            ),
+        ),
+        (_("How much"), how_much(node.vault)),
+    ]
     if has_diverged(node):
-        parts.append(_("It has diverged: what only it has is exported and listed first."))
+        facts.insert(1, (_("Before that"), _("It has diverged: what only it has is exported and listed first.")))
     if kept_of(node) is not None:
-        parts.append(_("The old data of an earlier rebuild, which is still kept, is removed."))
-    if node.vault.promotable_id == node.pk:
-        parts.append(_("It is the fallback that would take over now: the vault goes solo, unless another one can."))
-    return " ".join(parts)
+        facts.append((_("What is lost"), _("The old data of an earlier rebuild, which is still kept, is removed.")))
+    meanwhile = (
+        _("It is the fallback that would take over now: the vault goes solo, unless another one can.")
+        if node.vault.promotable_id == node.pk
+        else _("Until it follows again it is no fallback that could take over.")
+    )
+    return [*facts, (_("Meanwhile"), meanwhile)]
 
 
 def old_data_text(node: VaultNode) -> str:
@@ -122,9 +130,9 @@ def old_data_text(node: VaultNode) -> str:
     if kept is None:
         return ""
     since = parse_datetime(str(kept.get("since") or ""))
-    at = localtime(since).strftime("%Y-%m-%d %H:%M") if since is not None else "–"
+    at = localtime(since).strftime("%Y-%m-%d %H:%M %Z") if since is not None else "–"
     text = _("The data of before the rebuild of %(at)s (%(size)s).")
-    return text % {"at": at, "size": filesizeformat(int(kept.get("bytes") or 0))}
+    return text % {"at": at, "size": words.amount(int(kept.get("bytes") or 0), OperationUnit.BYTES)}
 
 
 def to_confirm(planned: Sequence[Planned]) -> str:

@@ -4,6 +4,7 @@ Each says beforehand what will happen, how much it is and how long it takes, and
 lost.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -19,7 +20,7 @@ from nodes.models import VaultNode
 from replication.stores import data_wishes, policy
 from replication.stores.wishes import RefusedWish
 
-from .copy_plan import copy_text, old_data_text
+from .copy_plan import copy_facts, old_data_text
 from .popup import VaultPopups
 
 
@@ -53,7 +54,9 @@ class DataActions(VaultPopups):
         )
         title = _("Rebuild %(name)s by a full copy?") % {"name": node.hostname}
         started = _("%(name)s is to be rebuilt.") % {"name": node.hostname}
-        return self._ask(request, OperationKind.REBUILD, node, title, copy_text(node), started, form, dangerous=True)
+        return self._ask(
+            request, OperationKind.REBUILD, node, title, "", started, form, facts=copy_facts(node), dangerous=True
+        )
 
     def undo(self, request: HttpRequest, pk: str) -> HttpResponse:
         self._need(request, "rebuild")
@@ -147,9 +150,11 @@ class DataActions(VaultPopups):
         started: str,
         form: ConfirmForm,
         *,
+        facts: Sequence[tuple[str, str]] = (),
         dangerous: bool = False,
     ) -> HttpResponse:
-        """The question, or the reason why not; after Yes the wish. started: the message when it was granted."""
+        """The question, or the reason why not; after Yes the wish. started: the message when it was granted. facts: label and
+        sentence, in place of a text or below it."""
         refused = data_wishes.why_not(kind, node.vault, node, data_wishes.around(node.vault))
         if request.method == "POST" and refused is None and form.is_valid():
             refused = self._wish(request, kind, node, form)
@@ -161,7 +166,7 @@ class DataActions(VaultPopups):
                 refused = None
         return dialogs.show(
             request, self, "nodes/confirm.html", title=title, back=self._back(), text=text, refused=refused, form=form,
-            dangerous=dangerous,
+            facts=facts, dangerous=dangerous,
         )  # fmt: skip
 
     @staticmethod

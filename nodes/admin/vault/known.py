@@ -1,17 +1,20 @@
-"""What the Update popup knows of a node beside its row: what its agent said, each only when it did, and how old that is."""
+"""What the Update popup knows of a node beside its row: what its agent said, each only when it did, and how old that is; and what
+is known of its data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.template.defaultfilters import filesizeformat
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from nodes.admin.operations import words
+from nodes.choices import OperationUnit
 from nodes.models import VaultNode
 from nodes.sentences import said
+from replication.stores.data_wishes import kept_of
 
 EXPIRES_SOON: Final = timedelta(days=30)
 ADDRESS_KINDS: Final = {
@@ -52,7 +55,7 @@ def known_of(node: VaultNode, now: datetime) -> Known | None:
     at = parse_datetime(str(report.get("recorded_at") or ""))
     age = max(0.0, (now - at).total_seconds()) if at is not None else None
     found = (_version(report), _server_id(report), _address(report), _certificate(report, now), _disk(report))
-    facts = tuple(fact for fact in (*found, *_settings(report), *_compared(node)) if fact is not None)
+    facts = tuple(fact for fact in (*found, *_settings(report)) if fact is not None)
     return Known(facts, age, f"said-{node.pk}-{at.timestamp() if at is not None else 0:.0f}") if facts else None
 
 
@@ -102,11 +105,24 @@ def _disk(report: Mapping[str, Any]) -> Fact | None:
         return Fact(_("Disk"), (_("takes no writes: %(error)s") % {"error": said(str(error))},), "bad")
     if not isinstance(free, int) or isinstance(free, bool):
         return None
-    return Fact(_("Disk"), (_("%(size)s free") % {"size": filesizeformat(free)},))
+    return Fact(_("Disk"), (_("%(size)s free") % {"size": words.amount(free, OperationUnit.BYTES)},))
+
+
+def data_of(node: VaultNode) -> list[Fact]:
+    """When it was compared with the Master last, and all that differed; the old data that a rebuild could be undone with."""
+    return [*_compared(node), *(_kept(node) if isinstance(node.report, Mapping) else ())]
+
+
+def _kept(node: VaultNode) -> list[Fact]:
+    kept = kept_of(node)
+    if kept is None:
+        return []
+    since = parse_datetime(str(kept.get("since") or ""))
+    size = words.amount(int(kept.get("bytes") or 0), OperationUnit.BYTES)
+    return [Fact(_("Old data kept since its rebuild"), (size, *((since,) if since is not None else ())))]
 
 
 def _compared(node: VaultNode) -> list[Fact]:
-    """When it was compared with the Master last, and all that differed."""
     is_primary = node.vault is not None and node.vault.primary_id == node.pk
     if is_primary and not node.drift:
         return []
