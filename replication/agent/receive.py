@@ -112,6 +112,11 @@ class Receive:
                 f"{places.data} is {what}, so a copy cannot take its place: stop the agent, mount the volume at {places.home}"
                 " and move the data there"
             )
+        if places.kept.exists() and self._swap.kept() is None:
+            raise TaskRefused(
+                f"{places.kept} holds data that no full copy has left there (a restore from a backup keeps there what was before it),"
+                " and would be removed: move it away"
+            )
         if places.journal.exists() and not places.data.exists():
             raise TaskRefused("an earlier copy has not been put in its place or back: restart this agent")
         try:

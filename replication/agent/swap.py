@@ -141,8 +141,8 @@ class Swap:
             if kept is None or kept.operation != operation or self.pending:
                 return False
             self._kept = None
-            self.places.kept_note.unlink(missing_ok=True)
             self.places.discard(self.places.kept)
+            self.places.kept_note.unlink(missing_ok=True)  # last: data without a note are nobody's to remove
         return True
 
     def carry_out(self, task: Task, journal: Journal) -> None:

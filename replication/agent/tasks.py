@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from replication.core.vault_ports import TaskRefused
 
 log = logging.getLogger(__name__)
 
+OPERATION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""It becomes a part of names of files."""
 TERMINATE_SECONDS: Final = 5
 """How long a program that was told to end may take before it is killed."""
 
@@ -146,6 +149,10 @@ class TaskRunner:
                 )
             if order.kind not in self._recipes:
                 raise TaskRefused(f"this agent cannot do {order.kind.value}")
+            if not OPERATION.fullmatch(order.operation):
+                raise TaskRefused(
+                    f"{order.operation[:80]!r} is no id of an operation: letters, digits and dashes, 64 at most"
+                )
             body = self._recipes[order.kind].prepare(order)
             began = datetime.now(UTC).isoformat(timespec="milliseconds")
             return self._run(

@@ -112,6 +112,8 @@ def _rebuild(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterat
         return  # nothing is replaced before there is a list of what would be lost
     if diverged and (node.pk, diverged) in past.partial:
         return  # what stands in no list may be nowhere else: perhaps it is the primary that has lost its data
+    if _without_list(node, past):
+        return  # the next copy would take the place of what is kept, and that is on no list
     last = next((o for o in past.operations if o.kind in REPLACES and o.node_id == node.pk), None)
     if last is not None and last.kind == OperationKind.UNDO and last.state == OperationState.SUCCEEDED:
         return  # a person wanted this data back
@@ -138,9 +140,9 @@ def _remove(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterato
     since = _time(kept.get("since")) if kept is not None else None
     if kept is None or since is None or node.drift or node.verified_at is None or node.pk in past.open_lists:
         return
-    made = [o for o in past.operations if o.kind in REPLACES and o.pk[:16] == str(kept.get("operation"))[:16]]
-    if any(o.arguments.get("without_list") for o in made):
+    if _without_list(node, past):
         return
+    made = _copies_of(node, past)
     since = max([since, *(o.started_at for o in made if o.started_at is not None)])  # the host's clock may be behind
     if node.verified_at <= since:
         return
@@ -156,6 +158,17 @@ def _remove(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterato
         says = f"{vault.keep_old_hours} h after a comparison found it equal, by the vault's setting"
         arguments = {"cause": str(kept.get("operation", ""))}
         yield Due(kind=OperationKind.REMOVE_KEPT.value, node=node, by=says, arguments=arguments)
+
+
+def _copies_of(node: VaultNode, past: Past) -> list[Operation]:
+    """The operation in which the kept data of this node was replaced; one of several copies shares half of its id with it."""
+    kept = str((kept_of(node) or {}).get("operation") or "")[:16]
+    return [o for o in past.operations if kept and o.kind in REPLACES and o.pk[:16] == kept]
+
+
+def _without_list(node: VaultNode, past: Past) -> bool:
+    """Whether what is kept there was replaced by somebody who did not want to wait for a list of what only it had."""
+    return any(o.arguments.get("without_list") for o in _copies_of(node, past))
 
 
 def _found_equal(operation: Operation, node: VaultNode, vault: Vault) -> bool:

@@ -169,6 +169,31 @@ def test_what_cannot_work_is_refused_before_it_begins(pair: Pair, args: dict[str
     assert target.report().task == before
 
 
+@pytest.mark.parametrize("operation", ["../../../home/x", "a/b", ".", "", "x" * 65])
+def test_what_is_no_id_becomes_part_of_no_path(pair: Pair, operation: str) -> None:
+    source, target = pair
+    given = {"source_name": source.hostname, "source_subject": source.subject, "source_bytes": 1}
+    before = target.report().task
+    assert command(target, Verb.REBUILD, operation, given)[0] in (400, 422)
+    export = {"kind": "export", "operation": operation, "args": {"have": {}, "primary": "x"}}
+    assert target.request("POST", "/task", json.dumps(export).encode())[0] in (400, 422)
+    assert target.report().task == before
+
+
+def test_old_data_that_no_copy_has_left_there_are_not_replaced(pair: Pair) -> None:
+    """After a restore in place they may hold the last of what was acknowledged, and no note says so."""
+    source, target = pair
+    (target.home / "data.old").mkdir()
+    try:
+        given = {"source_name": source.hostname, "source_subject": source.subject, "source_bytes": 1}
+        status, answer = command(target, Verb.REBUILD, secrets.token_hex(8), given)
+        assert status == 422
+        assert "move it away" in answer["text"]
+        assert (target.home / "data.old").exists()
+    finally:
+        (target.home / "data.old").rmdir()
+
+
 def test_there_is_nothing_to_put_back_yet(pair: Pair) -> None:
     status, answer = command(pair[1], Verb.UNDO, "undo-1")
     assert status == 422

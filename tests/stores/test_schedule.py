@@ -96,6 +96,10 @@ CASES = {
         rebuild_policy=ALWAYS,
         past=Past(lists=frozenset({("b" * 32, "x" * 500)})),
     ),
+    "its logs are purged, and what is kept there is on no list": case(
+        on={**LACKING, "report": {**LACKING["report"], **KEPT["report"]}},
+        past=Past(operations=[done(K.REBUILD, ago=DAY, id="k" * 32, arguments={"without_list": True})]),
+    ),
     "listed for another reason": case(
         "export", on=DIVERGED, rebuild_policy=ALWAYS, past=Past(lists=frozenset({("b" * 32, "another")}))
     ),
