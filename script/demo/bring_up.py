@@ -132,7 +132,7 @@ class BringUp:
             self._signals.wait(0.1)
 
     def _wait_for_the_vault(self, expect_lossless: bool, workers_began: float) -> dict[str, Any] | None:
-        """Until the vault is lossless; not when an administrator's own wishes keep it from that.
+        """Until the vault is lossless; not when an administrator's own wishes keep it from that, or a node waits for a person.
 
         The published row outlives a run: right after a restart it still says lossless while both databases start. So
         first the nodes themselves must do their work, and then what is recorded must come from this run's workers.
@@ -146,6 +146,9 @@ class BringUp:
             status = readiness.vault_status(self._plan, self._environment)
             seen = status is not None and readiness.seen_within(status, time.monotonic() - workers_began)
             if not expect_lossless or (at_work and seen and status and status["state"] == "lossless"):
+                return status
+            if seen and status and (held := readiness.diverged(status)):
+                self._say(f"The vault is not lossless: {held} has diverged. The console says what can be done.")
                 return status
             if time.monotonic() > deadline:
                 self._say(f"The vault is not lossless after {LOSSLESS_SECONDS:g} s; the console says why.")

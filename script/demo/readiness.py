@@ -115,3 +115,9 @@ def seen_within(vault: dict[str, Any], seconds: float) -> bool:
     """Whether every active node of this vault_status has answered within the last `seconds`."""
     ages = [node["age_seconds"] for node in vault["nodes"] if node["active"]]
     return bool(ages) and all(age is not None and age < seconds for age in ages)
+
+
+def diverged(vault: dict[str, Any]) -> str:
+    """The host name of an active node of this vault_status that is held as diverged; "" when none is."""
+    held = (node["hostname"] for node in vault["nodes"] if node["active"] and node["status"] == "Diverged")
+    return next(held, "")

@@ -81,7 +81,8 @@ def programs(plan: Plan) -> list[Program]:
         ),
         # Two: a form that waits for the check of a new node finds one, also while a node is rebuilt for an hour.
         *(
-            Program(name=f"worker:{name}", command=(*manage, "rqworker", queue, *rq), priority=40, stop_seconds=10)
+            # What such a worker is at goes on after the next start, wherever it is killed: no reason to wait for its end.
+            Program(name=f"worker:{name}", command=(*manage, "rqworker", queue, *rq), priority=40, stop_seconds=3)
             for name, queue in (("ops", "ops"), ("ops-2", "ops"), ("routine", "routine"))
         ),
     ]
