@@ -18,20 +18,18 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from replication.agent import backup_requests, copy_requests
-from replication.agent.backup import Backups
 from replication.agent.compare import CannotCompare, Wish
 from replication.agent.config import AgentConfig
 from replication.agent.errors import CannotStart
-from replication.agent.intake import Intake
+from replication.agent.long_work import LongWork
 from replication.agent.probe import AskedTooOften
 from replication.core import limits
 from replication.core.commands import Answer, Command, Verb
 from replication.core.errors import StaleEpoch, StepFailed
-from replication.core.gtid_ranges import Inventory
 from replication.core.probe import ProbeAnswer, Target, targets_from_json
 from replication.core.report import NodeReport
 from replication.core.roles import OrderKind, ProcessState
-from replication.core.tasks import TaskKind, TaskOrder, TaskReport
+from replication.core.tasks import TaskKind, TaskOrder
 from replication.core.vault_ports import ProcessError, TaskRefused
 from replication.procedures.vault.lease import GrantRequest
 
@@ -56,8 +54,8 @@ log = logging.getLogger("vault_agent.server")
 class Agent(Protocol):
     """What the server needs of VaultAgent."""
 
-    backups: Backups
-    intake: Intake
+    @property
+    def work(self) -> LongWork: ...
 
     def report(self) -> NodeReport: ...
 
@@ -68,18 +66,6 @@ class Agent(Protocol):
     async def probe(self, targets: tuple[Target, ...], asker: str) -> ProbeAnswer: ...
 
     async def execute(self, verb: Verb, command: Command) -> Answer: ...
-
-    async def begin_task(self, order: TaskOrder) -> TaskReport: ...
-
-    async def cancel_task(self, operation: str) -> bool: ...
-
-    async def remove_kept(self, operation: str) -> None: ...
-
-    async def task_result(self, operation: str) -> Mapping[str, Any] | None: ...
-
-    async def transactions(self) -> Inventory: ...
-
-    async def compare(self, what: str, wish: Wish) -> Mapping[str, Any]: ...
 
 
 def tls_context(config: AgentConfig) -> ssl.SSLContext:
@@ -133,8 +119,8 @@ class AgentServer:
                 web.get("/task/{operation}/result", self._task_result),
                 web.get("/transactions", self._transactions),
                 web.post("/compare/{what}", self._compare),
-                *copy_requests.routes(agent, self._polls),
-                *backup_requests.routes(lambda: self._agent.backups),
+                *copy_requests.routes(agent.work, self._polls),
+                *backup_requests.routes(lambda: self._agent.work.backups),
             ]
         )
         self._runner = web.AppRunner(
@@ -281,22 +267,22 @@ class AgentServer:
         if self._held:
             return _refusal(503, text=self._held)
         try:
-            report = await self._agent.begin_task(order)
+            report = await self._agent.work.begin(order)
         except TaskRefused as error:
             return _refusal(422, reason="task", step=order.kind.value, text=str(error))
         return web.json_response(asdict(report))
 
     async def _cancel_task(self, request: web.Request) -> web.Response:
-        ends = await self._agent.cancel_task(request.match_info["operation"])
+        ends = self._agent.work.cancel(request.match_info["operation"])
         return web.json_response({"ends": ends})
 
     async def _task_result(self, request: web.Request) -> web.Response:
-        result = await self._agent.task_result(request.match_info["operation"])
+        result = await self._agent.work.result(request.match_info["operation"])
         return _refusal(404, text="nothing is kept of this operation") if result is None else web.json_response(result)
 
     async def _transactions(self, request: web.Request) -> web.Response:
         try:
-            inventory = await self._agent.transactions()
+            inventory = await self._agent.work.transactions()
         except ProcessError as error:
             return _refusal(422, reason="binary-logs", step="transactions", text=str(error))
         return web.json_response(inventory.to_json())
@@ -305,7 +291,7 @@ class AgentServer:
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 wish = Wish.from_json(json.loads(await request.read()))
-            return web.json_response(await self._agent.compare(request.match_info["what"], wish))
+            return web.json_response(await self._agent.work.compare(request.match_info["what"], wish))
         except TimeoutError:
             return _refusal(408, text=f"the request did not arrive within {BODY_SECONDS} s")
         except CannotCompare as error:

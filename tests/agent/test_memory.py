@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from replication.agent.core import SystemClock, fresh_server_id
 from replication.agent.firewall import NftCut
 from replication.agent.process import Mariadbd
 from replication.agent.state import FROM_THE_FIRST, StateDamaged, StateFile, load, save
+from replication.agent.system import SystemClock, fresh_server_id
 from replication.agent.tasks import TaskRunner
 from replication.core.commands import Command, Verb
 from replication.core.errors import StaleEpoch, StepFailed
