@@ -17,7 +17,16 @@ from django.utils.translation import get_language, override, to_locale
 
 DOMAIN = "sentences"
 GAP = re.compile(r"%\((\w+)\)s")
-SHAPES = {"host": r"\S*?", "hostname": r"\S*?", "span": r"\S+ \S+?", "number": r"[\d.]+", "setting": r"\w+"}
+SHAPES = {
+    "host": r"\S*?",
+    "hostname": r"\S*?",
+    "name": r"\S*?",
+    "span": r"\S+ \S+?",
+    "number": r"[\d.,]+",
+    "setting": r"\w+",
+    "figures": r"[^()]*",
+    "looked": r"\S+ tables with \S+ rows were compared in \S+ s",
+}
 """What some gaps hold: a hostname has no spaces, so that no sentence is swallowed by the one behind it; a span is "2.1 s"."""
 NAMES = "names"
 """A gap that holds "a, b and c"."""
@@ -25,8 +34,12 @@ RULE = re.compile(r"(?P<rule>[A-Z]\d{2,3} · )(?P<says>.*)", re.DOTALL)
 BEFORE_RULE = re.compile(r" (?=[A-Z]\d{2,3} · )")
 WITH_RULE = re.compile(r"(?P<first>.*) \((?P<rule>[A-Z]\d{2,3}) (?P<says>.*)\)", re.DOTALL)
 """An action with what was wrong: "the primary is lost: promote the acker (D10 its agent says …)"."""
-DEPTH = 6
+QUANTITY = re.compile(r"[\d.,]+( [KMGT]?i?B| s| %)?")
+"""Part of a list that is the same in every language."""
+DEPTH = 10
 """A sentence may stand in the gap of another one, and so on."""
+STOPS = 3
+"""Full stops in one sentence of ours, at most."""
 LONGEST = 2000
 """Characters. What is longer is no sentence of ours, and not searched for any."""
 
@@ -83,12 +96,14 @@ def _catalogue(language: str) -> _Sentences:
     except OSError:
         return _Sentences({})
     assert isinstance(found, _Catalogue)
-    said = found.sentences
+    # A piece that is put behind something begins with a space or a semicolon; alone it is said without.
+    said = {msgid.lstrip(" "): text.lstrip(" ") for msgid, text in found.sentences.items()}
+    bare = {msgid.lstrip(";, "): text.lstrip(";, ") for msgid, text in said.items() if msgid.startswith(("; ", ", "))}
     # The one that says most is the one that was meant.
     ordered = sorted((m for m in said if GAP.search(m)), key=lambda msgid: len(GAP.sub("", msgid)), reverse=True)
     gapped = tuple(_Template(_pieces(m), pattern(m), said[m], GAP.split(m, 1)[0]) for m in ordered)
     return _Sentences(
-        {msgid: text for msgid, text in said.items() if not GAP.search(msgid)},
+        {msgid: text for msgid, text in {**bare, **said}.items() if not GAP.search(msgid)},
         gapped,
         tuple((msgid, text) for msgid, text in said.items() if msgid.endswith(": ") and not GAP.search(msgid)),
         tuple(template for template in gapped if template.begins.startswith(("; ", ", "))),
@@ -101,15 +116,20 @@ def _pieces(template: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _in(language: str, text: str, depth: int = DEPTH) -> str:
+    if (made := _one(language, text, depth)) is not None:
+        return made
+    return text if not depth or len(text) > LONGEST else _in_parts(language, text, depth - 1)
+
+
+def _one(language: str, text: str, depth: int) -> str | None:
+    """The translation of one sentence, not of several; None when it is none of ours."""
     known = _catalogue(language)
     if text in known.whole:
         return known.whole[text]
     if not depth or len(text) > LONGEST:
-        return text
-    for template in known.gapped:
-        if (made := _filled(language, template, text, depth - 1)) is not None:
-            return made
-    return _in_parts(language, text, depth - 1)
+        return None
+    filled = (_filled(language, template, text, depth - 1) for template in known.gapped)
+    return next((made for made in filled if made is not None), None)
 
 
 def _filled(language: str, template: _Template, text: str, depth: int) -> str | None:
@@ -125,17 +145,50 @@ def _filled(language: str, template: _Template, text: str, depth: int) -> str | 
 def _in_list(language: str, text: str, depth: int) -> str | None:
     """Several sentences, each of them known; None when it is no such list."""
     for between in ("; ", ", ", ". ", " · "):
-        parts = text.split(between)
-        # The full stop belongs to the sentence, also when that is not the last one.
-        inner = [part + "." for part in parts[:-1]] + parts[-1:] if between == ". " else parts
-        known = [_in(language, part, depth) for part in inner] if len(parts) > 1 else []
-        if known and all(after != before for before, after in zip(inner, known, strict=True)):
-            return (" " if between == ". " else between).join(known)
+        if len(parts := _split(text, between)) < 2:
+            continue
+        if between == ". ":
+            # The full stop belongs to the sentence, also when that is not the last one.
+            if (told := _in_turn(language, [part + "." for part in parts[:-1]] + parts[-1:], depth)) is not None:
+                return told
+            continue
+        known = [_in(language, part, depth) for part in parts]
+        same = [before for before, after in zip(parts, known, strict=True) if before == after]
+        if len(same) < len(known) and all(QUANTITY.fullmatch(part) for part in same):
+            return between.join(known)
     return None
+
+
+def _in_turn(language: str, sentences: list[str], depth: int) -> str | None:
+    """Sentences behind each other. One of ours may have several full stops; None when one of them is not known."""
+    told = []
+    while sentences:
+        for count in range(1, min(STOPS, len(sentences)) + 1):
+            text = " ".join(sentences[:count])
+            if (made := _in(language, text, depth)) != text:
+                break
+        else:
+            return None
+        told.append(made)
+        sentences = sentences[count:]
+    return " ".join(told)
+
+
+def _split(text: str, between: str) -> list[str]:
+    """At what stands in no parentheses: "a (b; c); d" has two parts."""
+    parts, depth = [""], 0
+    for piece in text.split(between):
+        parts[-1] += (between if depth else "") + piece
+        depth += piece.count("(") - piece.count(")")
+        if not depth:
+            parts.append("")
+    return parts[:-1] if not depth else text.split(between)
 
 
 def _in_parts(language: str, text: str, depth: int) -> str:
     """Sentences that were put together: a beginning or an end, or one with somebody's own words behind it."""
+    if (bare := text.strip(" ")) != text:
+        return text.replace(bare, _in(language, bare, depth + 1)) if bare else text
     if len(sentences := BEFORE_RULE.split(text)) > 1:
         return " ".join(_in(language, sentence, depth) for sentence in sentences)
     if ruled := RULE.fullmatch(text):
@@ -151,8 +204,25 @@ def _in_parts(language: str, text: str, depth: int) -> str:
             return _in(language, first, depth) + made
     if (listed := _in_list(language, text, depth)) is not None:
         return listed
+    if (varied := _varied(language, text, depth)) != text:
+        return varied
     first, colon, rest = text.partition(": ")
     return _in(language, first, depth) + colon + _in(language, rest, depth) if colon else text
+
+
+def _varied(language: str, text: str, depth: int) -> str:
+    """A sentence in parentheses, with a capital letter, or with a full stop, where its template has none, or without its own."""
+    if text.startswith("(") and text.endswith(")"):
+        return f"({_in(language, text[1:-1], depth)})"
+    if text.endswith("."):
+        return _in(language, text[:-1], depth) + "."
+    if (whole := _one(language, text + ".", depth)) is not None:
+        return whole.removesuffix(".")
+    if text[:1].isupper() and text[1:2].islower():
+        small = text[0].lower() + text[1:]
+        found = _in(language, small, depth)
+        return found[:1].upper() + found[1:] if found != small else text
+    return text
 
 
 def said(text: str) -> str:

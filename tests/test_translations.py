@@ -125,9 +125,9 @@ def test_the_choice_of_languages_is_what_there_are_catalogues_for() -> None:
             id="a gap with a name",
         ),
         pytest.param(
-            "beta is held back: it has diverged (0-1-7). Only a full copy can help, which this version cannot make yet.",
-            "beta wird zurückgehalten: er ist abgewichen (0-1-7). Hier hilft nur eine Vollkopie, die diese Version noch nicht"
-            " erstellen kann.",
+            "gamma is not rebuilt: no node to copy from is in order: alpha: it is too far behind the Master",
+            "gamma wird nicht neu aufgebaut: kein Knoten, von dem zu kopieren wäre, ist in Ordnung: alpha: er liegt zu weit hinter"
+            " dem Master",
             id="a sentence in the gap of a sentence in the gap of a sentence",
         ),
         pytest.param(
@@ -178,6 +178,42 @@ def test_the_choice_of_languages_is_what_there_are_catalogues_for() -> None:
             "Die Uhr von c geht gegenüber der dieser Konsole 2.1 s vor: Sein Log erzählte die Dinge in falscher Reihenfolge."
             " NTP die Uhren aller Hosts stellen lassen.",
             id="two gaps beside each other",
+        ),
+        pytest.param(
+            "vault-b was rebuilt from vault-a (3,072 MiB; transfer 61.4 s, prepare 5.0 s). It follows; 12 transactions were caught"
+            " up in 3.2 s. It is equal to the Master. Its old data is kept until a comparison finds it equal.",
+            "vault-b wurde von vault-a neu aufgebaut (3,072 MiB; Übertragung 61.4 s, Vorbereitung 5.0 s). Er folgt; 12"
+            " Transaktionen wurden in 3.2 s aufgeholt. Er ist gleich dem Master. Seine alten Daten bleiben aufbewahrt bis: ein"
+            " Vergleich findet ihn gleich.",
+            id="a story of several sentences, with figures",
+        ),
+        pytest.param(
+            "2 transactions of vault-b are not in the vault (vault.accounts): rotate 2 credentials. They are exported, and listed"
+            " under Lost transactions. vault-b was rebuilt. But vault-b does not follow: the vault has no Master now. The old"
+            " data is kept.",
+            "2 Transaktionen von vault-b sind nicht im Vault (vault.accounts): 2 Zugangsdaten wechseln. Sie sind exportiert und"
+            " unter Verlorene Transaktionen aufgeführt. vault-b wurde neu aufgebaut. Aber: vault-b folgt nicht: der Vault hat"
+            " jetzt keinen Master. Die alten Daten sind aufbewahrt.",
+            id="one of them has two full stops",
+        ),
+        pytest.param(
+            "beta differs from the Master: vault.accounts: 9 rows differ (other content: id=5; missing: id=7, id=8 and 4 more);"
+            " vault.b: the view is missing on beta. 31 tables with 1000 rows were compared in 12.3 s. Not compared: vault.c: it was"
+            " changed while it was compared.",
+            "beta weicht vom Master ab: vault.accounts: 9 Zeilen weichen ab (anderer Inhalt: id=5; fehlt: id=7, id=8 und 4"
+            " weitere); vault.b: View fehlt auf beta. 31 Tabellen mit 1000 Zeilen in 12.3 s verglichen. Nicht verglichen: vault.c:"
+            " wurde während des Vergleichs geändert.",
+            id="a list in parentheses in a list",
+        ),
+        pytest.param(
+            "The backup is of no use: the file is gone; make another one.",
+            "Das Backup ist unbrauchbar: die Datei ist weg; ein neues erstellen.",
+            id="with a capital and a full stop that its template lacks",
+        ),
+        pytest.param(
+            "Failed: transfer: the source vault-a says: the disk is full; nothing was changed.",
+            "Fehlgeschlagen: Übertragung: die Quelle vault-a sagt: der Datenträger ist voll; nichts wurde geändert.",
+            id="what failed, where, and who says so",
         ),
         pytest.param("Got fatal error 1236 from master", "Got fatal error 1236 from master", id="nobody of us said so"),
         pytest.param(

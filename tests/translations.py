@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from replication.core.plan import ActionKind
@@ -48,14 +48,41 @@ SHORT = frozenset(
 )
 STATUSES = tuple(f"%(hostname)s is {status.removeprefix('slave-')}%(value)s" for status in NodeStatus)
 """What replication/core/status.py says of each fallback: as a template for all statuses it would fit anything."""
+PHASES = ("transferring", "preparing", "swapping", "done", "failed", "cancelled")
+TASKS = ("receive", "send", "export", "backup")
+STEPS = ("begin", "transfer", "prepare", "swap", "start")
+COPIED = (
+    "%(hostname)s was rebuilt.", "%(hostname)s was rebuilt (%(figures)s).",
+    "%(hostname)s was rebuilt from %(host)s.", "%(hostname)s was rebuilt from %(host)s (%(figures)s).",
+    *STEPS, *(f"{step} %(number)s s" for step in STEPS), "copying", "the source", "nobody", "nothing was begun",
+)  # fmt: skip
+ROWS = (
+    *(f"{many}{more}" for more in ("", " (%(which)s)")
+      for many in ("1 row differs", "%(number)s rows differ", "at least %(number)s rows differ")),
+    "other content", "missing", "extra", "%(shown)s and %(number)s more",
+)  # fmt: skip
+TABLES = (
+    "view", "sequence", "trigger", "routine", "event", "role", "account", "all its columns are computed",
+    "engine %(engine)s, only InnoDB shows one state of a table while others write", "the type of %(names)s is not known",
+    "it has no key to go by and about %(number)s rows: give it a primary key",
+)  # fmt: skip
 WORDS = {
     "and": "replication/core/surroundings.py",
+    **dict.fromkeys((*PHASES, *TASKS), "replication/core/tasks.py"),
+    **dict.fromkeys(COPIED, "replication/jobs/rebuilding.py"),
+    **dict.fromkeys(ROWS, "replication/core/comparison.py"),
+    **dict.fromkeys(TABLES, "replication/dialects/mariadb_checksums.py"),
+    "no table": "replication/stores/losses.py",
+    "%(hostname)s is not rebuilt: %(says)s": "replication/procedures/controller/rebuilding.py",
+    "%(hostname)s does not go back to its data of before: %(says)s": "replication/procedures/controller/rebuilding.py",
     **{f"%(number)s {unit}": "replication/core/surroundings.py" for unit in ("days", "hours", "minutes")},
     "%(setting)s is %(found)s, must be %(wanted)s": "replication/dialects/mariadb_settings.py",
     "%(hostname)s is deleted: %(how)s": "replication/procedures/controller/following.py",
     **{kind.value: "replication/core/plan.py" for kind in ActionKind},
 }
 """What no rule below finds: made of pieces, or in a room that else says nothing."""
+LEFT_OUT = frozenset({"%(hostname)s was rebuilt%(source)s%(text)s."})
+"""What would fit more than it says: a template of WORDS stands for it."""
 SAYING = frozenset({"DESCRIPTION", "text", "says", "message", "summary", "what", "label"})
 """Names of variables and arguments that hold sentences."""
 RECORDING = frozenset({"record", "tell", "_record", "_event", "_note", "_set_service"})
@@ -79,13 +106,28 @@ def _name(part: ast.expr) -> str:
     return "value"
 
 
-def _template(text: ast.JoinedStr) -> str:
-    """An f-string with its gaps as %(name)s; names that come again are numbered."""
+def _constants(tree: ast.Module) -> dict[str, str]:
+    """The texts that the module has names for."""
+    found = {}
+    for node in tree.body:
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text)))
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=str(text)))
+            ):
+                found[name] = text
+    return found
+
+
+def _template(text: ast.JoinedStr, constants: Mapping[str, str]) -> str:
+    """An f-string with its gaps as %(name)s; names that come again are numbered, and texts of the module put in."""
     names: dict[str, int] = {}
     parts = []
     for part in text.values:
         if isinstance(part, ast.Constant):
             parts.append(str(part.value))
+        elif isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name) and part.value.id in constants:
+            parts.append(constants[part.value.id])
         elif isinstance(part, ast.FormattedValue):
             name = _name(part.value).strip("_") or "value"
             names[name] = names.get(name, 0) + 1
@@ -151,7 +193,7 @@ def _strings(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
     """Texts of a module that are no docstring and no part of an f-string, and every f-string as a template; and whether it stands
     where something is said. What is marked for Django belongs to the screens."""
     skipped: set[int] = set()
-    said = _said(tree)
+    said, constants = _said(tree), _constants(tree)
     marks = _marks(tree, MARKS_AT_ONCE + MARKS_LATER)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in marks:
@@ -176,7 +218,7 @@ def _strings(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
         if id(node) in skipped:
             continue
         if isinstance(node, ast.JoinedStr):
-            yield node.lineno, _template(node), id(node) in said
+            yield node.lineno, _template(node, constants), id(node) in said
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, FORMAT.sub(r"%(\1)s", node.value), id(node) in said
 
@@ -185,7 +227,12 @@ def _is_sentence(text: str, *, said: bool) -> bool:
     if text in SHORT:
         return True
     words = re.findall(r"\b[A-Za-z]?[a-z]{2,}", re.sub(r"%\(\w+\)s", "", text))
-    if CODE.search(text) or not words or (len(words) < LEAST_WORDS and re.search(r"\w[_/]\w", text)):
+    if (
+        text in LEFT_OUT
+        or CODE.search(text)
+        or not words
+        or (len(words) < LEAST_WORDS and re.search(r"\w[_/]\w", text))
+    ):
         return False
     return said or (len(text.split()) >= LEAST_WORDS and len(words) >= 2)
 

@@ -89,7 +89,7 @@ async def _make(telling: Telling, agents: AgentClient, course: "Course") -> dict
     summary = (
         f"Backup of {maker.hostname} ({why}): {path}, {manifest.bytes / MIB:.1f} MiB of {manifest.data_bytes / MIB:.1f} MiB, "
         f"position {manifest.position or '(empty)'}, {manifest.seconds:.0f} s."
-        + (f" {len(gone)} old {'one was' if len(gone) == 1 else 'ones were'} removed." if gone else "")
+        + (f" {len(gone)} old ones were removed." if len(gone) > 1 else " An old one was removed." if gone else "")
     )
     return {"summary": summary, "path": path, "position": manifest.position, "bytes": manifest.bytes, "removed": gone}
 

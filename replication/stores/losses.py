@@ -131,10 +131,10 @@ def notes(result: Mapping[str, Any]) -> Sequence[str]:
     if result["rotate_more"]:
         told.append(f"{MORE_TO_ROTATE}{result['rotate_more']} changes of secrets more; read transactions.txt.")
     if unnamed := result.get("unnamed"):
+        why = "the tables have been changed since" if result["database_up"] else "the database is down"
         told.append(
-            f"The names of the columns of {', '.join(unnamed[:TABLES_NAMED])} are not known: the log does not say them"
-            + (", and the tables have been changed since." if result["database_up"] else ", and the database is down.")
-            + " Columns are numbers, and each of them may be a secret."
+            f"The names of the columns of {', '.join(unnamed[:TABLES_NAMED])} are not known: the log does not say them, and {why}."
+            " Columns are numbers, and each of them may be a secret."
         )
     if result["exported_before"]:
         told.append(f"{result['exported_before']} transactions that were exported before are left out.")
