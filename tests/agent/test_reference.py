@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from replication.agent import cli, server
+from replication.agent import bodies, cli, server
 from replication.core.commands import Verb
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -49,4 +49,4 @@ def test_the_limits_on_the_page_are_those_in_the_code() -> None:
         f"{server.CONNECTIONS_MAX} connections",
     ):
         assert figure in limits
-    assert server.HANDSHAKE_SECONDS == server.BODY_SECONDS
+    assert server.HANDSHAKE_SECONDS == bodies.BODY_SECONDS

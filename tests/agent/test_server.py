@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from replication.agent import server
+from replication.agent import bodies, server
 from replication.core import limits
 from replication.core.commands import Verb
 from replication.core.errors import StaleEpoch, StepFailed
@@ -42,7 +42,7 @@ def command(**changes: Any) -> dict[str, Any]:
 
 def raw(host: VaultHost, sent: bytes) -> bytes:
     """Send bytes as a controller and read until the agent closes or has answered once."""
-    with socket.create_connection((host.ip, limits.AGENT_PORT), timeout=server.BODY_SECONDS * 2) as plain:
+    with socket.create_connection((host.ip, limits.AGENT_PORT), timeout=bodies.BODY_SECONDS * 2) as plain:
         with client_context("controller").wrap_socket(plain, server_hostname=host.ip) as secure:
             secure.sendall(sent)
             return secure.recv(4096)
