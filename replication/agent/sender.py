@@ -38,6 +38,7 @@ TELL_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 0.25
 """How soon it is noticed that the target has hung up, or that commits wait, while no bytes flow."""
 LAST_WORD_SECONDS: Final = 2
+AGENT_ENDED: Final = "the agent of the source ended during the copy"
 EXIT_SECONDS: Final = 30
 """How long mariadb-backup may take to end after its output has."""
 NOT_COPIED: Final = ("binlog.", "relay.", "relay-log.", "ibtmp", "ib_logfile", "aria_log.", "ib_buffer_pool", "master-")
@@ -244,8 +245,7 @@ class Agent(threading.Thread):
         self.says = "the copy was cancelled on its source"
 
     def run(self) -> None:
-        if said := os.read(0, 4096).decode(errors="replace").strip():
-            self.says = said
+        self.says = os.read(0, 4096).decode(errors="replace").strip() or AGENT_ENDED
         os.kill(os.getpid(), signal.SIGTERM)
 
     def end(self, _number: int, _frame: FrameType | None) -> None:

@@ -16,6 +16,7 @@ from replication.core.report import NodeReport
 from replication.core.resync import standing, transactions_between, why_copy
 from replication.core.view import NodeView
 from replication.stores.inventory import node_view
+from replication.stores.wishes import is_watched
 
 from .telling import Refused, Telling, in_thread
 
@@ -91,9 +92,10 @@ async def catch_up(telling: Telling, agents: AgentClient, vault: str, node: Node
             if now.remaining != remaining:
                 remaining, moved = now.remaining, time.monotonic()
         if time.monotonic() - moved > NO_PROGRESS.total_seconds():
-            raise Refused(
-                f"{node.hostname} came no nearer to the Master for {NO_PROGRESS.seconds} s: {trouble or 'it applies nothing'}"
-            )
+            trouble = trouble or "it applies nothing"
+            if not await in_thread(is_watched):
+                trouble = "SystemHighAvailabilityService is stopped, or no worker runs it: start it, and the node follows by itself"
+            raise Refused(f"{node.hostname} came no nearer to the Master for {NO_PROGRESS.seconds} s: {trouble}")
         lag = _lag(mine, theirs)
         says = f"{lag:,} transactions behind the Master" if lag is not None else trouble or "it catches up"
         telling.track.begins(step, says)

@@ -354,6 +354,7 @@ def test_an_agent_that_is_killed_leaves_nothing_running(
     source.kill_agent()
     assert_nothing_left(source)
     assert not receiver.whole
+    assert receiver.told == ["the agent of the source ended during the copy"]
     source.start()
     task = ended(source, operation)
     assert (task.phase, task.says) == (
