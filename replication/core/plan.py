@@ -256,7 +256,8 @@ def _may_remember(view: VaultView, node: NodeView, restored: bool) -> bool:
         return False
     if node.report is None:
         return node.joined and not node.removed
-    return belongs(view, node)
+    lost_its_memory = not node.report.vault and bool(node.report.quarantine)  # not its data
+    return belongs(view, node) or lost_its_memory
 
 
 def open_primary(view: VaultView) -> NodeView | None:

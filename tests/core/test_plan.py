@@ -323,6 +323,12 @@ CASES = [
         id="the first order was lost on its way, and the other one was never a member",
     ),
     pytest.param(
+        vault(FORGOT, node("b", says={"vault": "", "node": "", "quarantine": "its memory is lost"}), solo=True),
+        None,
+        None,
+        id="it forgot, and so did the fallback, whose data are there",
+    ),
+    pytest.param(
         vault(RESTORED, node("b", never=True), solo=True),
         "P60",
         "a",
