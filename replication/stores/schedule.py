@@ -117,9 +117,23 @@ def _rebuild(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterat
     last = next((o for o in past.operations if o.kind in REPLACES and o.node_id == node.pk), None)
     if last is not None and last.kind == OperationKind.UNDO and last.state == OperationState.SUCCEEDED:
         return  # a person wanted this data back
-    if _may(past.of(OperationKind.REBUILD, node), now, RETRY_COPY, cause):
+    if _may(_copies(vault, node, past), now, RETRY_COPY, cause):
         says = f"by the vault's setting (rebuild without asking), because {cause}"
         yield Due(kind=OperationKind.REBUILD.value, node=node, by=says, arguments={"cause": cause})
+
+
+def _copies(vault: Vault, node: VaultNode, past: Past) -> list[Operation]:
+    """Its rebuilds, and the re-synchronizations since which it was in order: what failed before one of those counts no more."""
+    return [
+        o
+        for o in past.operations
+        if (o.kind == OperationKind.REBUILD and o.node_id == node.pk)
+        or (
+            o.kind == OperationKind.RESYNCHRONIZE
+            and o.state == OperationState.SUCCEEDED
+            and o.node_id in (node.pk, vault.primary_id)
+        )
+    ]
 
 
 def _compare(vault: Vault, node: VaultNode, past: Past, now: datetime) -> Iterator[Due]:

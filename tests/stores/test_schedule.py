@@ -115,6 +115,18 @@ CASES = {
     "it failed for another reason": case(
         "rebuild", on=LACKING, past=Past(operations=[done(K.REBUILD, state=S.FAILED, arguments={"cause": "another"})])
     ),
+    "it failed a minute ago, and was in order after that": case(
+        "rebuild", on=LACKING,
+        past=Past(operations=[done(K.RESYNCHRONIZE), done(K.REBUILD, state=S.FAILED, ago=2 * MINUTE)]),
+    ),
+    "it failed a minute ago, and all were in order after that": case(
+        "rebuild", on=LACKING,
+        past=Past(operations=[done(K.RESYNCHRONIZE, on="a"), done(K.REBUILD, state=S.FAILED, ago=2 * MINUTE)]),
+    ),
+    "it failed a minute ago, and so did what a person tried after that": case(
+        on=LACKING,
+        past=Past(operations=[done(K.RESYNCHRONIZE, state=S.FAILED), done(K.REBUILD, state=S.FAILED, ago=2 * MINUTE)]),
+    ),
     "a person cancelled it": case(
         on=LACKING, past=Past(operations=[done(K.REBUILD, state=S.CANCELLED, ago=9 * DAY, **CAUSE)])
     ),
