@@ -23,13 +23,15 @@ SHAPES = {
     "name": r"\S*?",
     "span": r"\S+ \S+?",
     "number": r"[\d.,]+",
+    "len": r"\d+",
+    "rows": r"[\d.,]+",
     "setting": r"\w+",
     "figures": r"[^()]*",
     "looked": r"\S+ tables with \S+ rows were compared in \S+ s",
 }
 """What some gaps hold: a hostname has no spaces, so that no sentence is swallowed by the one behind it; a span is "2.1 s"."""
-NAMES = "names"
-"""A gap that holds "a, b and c"."""
+NAMES = frozenset({"names", "hostnames"})
+"""Gaps that hold "a, b and c"."""
 RULE = re.compile(r"(?P<rule>[A-Z]\d{2,3} · )(?P<says>.*)", re.DOTALL)
 BEFORE_RULE = re.compile(r" (?=[A-Z]\d{2,3} · )")
 WITH_RULE = re.compile(r"(?P<first>.*) \((?P<rule>[A-Z]\d{2,3}) (?P<says>.*)\)", re.DOTALL)
@@ -137,8 +139,8 @@ def _filled(language: str, template: _Template, text: str, depth: int) -> str | 
     if not all(piece in text for piece in template.pieces) or not (found := template.shape.fullmatch(text)):
         return None
     gaps = {name: _in(language, said, depth) for name, said in found.groupdict().items()}
-    if " and " in gaps.get(NAMES, ""):
-        gaps[NAMES] = gaps[NAMES].replace(" and ", f" {_in(language, 'and')} ")
+    for name in NAMES & gaps.keys():
+        gaps[name] = gaps[name].replace(" and ", f" {_in(language, 'and')} ")
     return GAP.sub(lambda gap: gaps[gap[1]], template.translation)
 
 
@@ -189,6 +191,8 @@ def _in_parts(language: str, text: str, depth: int) -> str:
     """Sentences that were put together: a beginning or an end, or one with somebody's own words behind it."""
     if (bare := text.strip(" ")) != text:
         return text.replace(bare, _in(language, bare, depth + 1)) if bare else text
+    if (made := _single(language, text, depth)) is not None:
+        return made
     if len(sentences := BEFORE_RULE.split(text)) > 1:
         return " ".join(_in(language, sentence, depth) for sentence in sentences)
     if ruled := RULE.fullmatch(text):
@@ -210,6 +214,19 @@ def _in_parts(language: str, text: str, depth: int) -> str:
     return _in(language, first, depth) + colon + _in(language, rest, depth) if colon else text
 
 
+def _single(language: str, text: str, depth: int) -> str | None:
+    """One sentence with its full stop, or behind a word: "Failed: transfer: the agent ended; nothing was changed."."""
+    first, colon, rest = text.partition(": ")
+    if colon and " " not in first:
+        made = _one(language, rest, depth)
+        if made is None:
+            made = _single(language, rest, depth)
+        if made is not None:
+            return _in(language, first, 0) + colon + made
+    made = _one(language, text[:-1], depth) if text.endswith(".") else None
+    return None if made is None else made + "."
+
+
 def _varied(language: str, text: str, depth: int) -> str:
     """A sentence in parentheses, with a capital letter, or with a full stop, where its template has none, or without its own."""
     if text.startswith("(") and text.endswith(")"):
@@ -220,8 +237,8 @@ def _varied(language: str, text: str, depth: int) -> str:
         return whole.removesuffix(".")
     if text[:1].isupper() and text[1:2].islower():
         small = text[0].lower() + text[1:]
-        found = _in(language, small, depth)
-        return found[:1].upper() + found[1:] if found != small else text
+        if (made := _one(language, small, depth) or _single(language, small, depth)) is not None:
+            return made[:1].upper() + made[1:]
     return text
 
 

@@ -226,13 +226,11 @@ def _strings(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
 def _is_sentence(text: str, *, said: bool) -> bool:
     if text in SHORT:
         return True
-    words = re.findall(r"\b[A-Za-z]?[a-z]{2,}", re.sub(r"%\(\w+\)s", "", text))
-    if (
-        text in LEFT_OUT
-        or CODE.search(text)
-        or not words
-        or (len(words) < LEAST_WORDS and re.search(r"\w[_/]\w", text))
-    ):
+    written = re.sub(r"%\(\w+\)s", " ", text)
+    words = re.findall(r"\b[A-Za-z]?[a-z]{2,}", written)
+    if text in LEFT_OUT or CODE.search(text) or not words:
+        return False
+    if len(words) < LEAST_WORDS and re.search(r"\w[_/]\w", written):
         return False
     return said or (len(text.split()) >= LEAST_WORDS and len(words) >= 2)
 
