@@ -139,3 +139,36 @@ def test_a_vault_that_was_lost_as_a_whole_begins_again_from_a_backup(pair: Place
     assert back_up(pair)["result"]["path"].startswith(str(other.config.backups_dir))
     faults = {row["path"]: row["fault"] for row in rows(pair)}
     assert faults[str(other.home / "backups" / file.name)] == "its file is gone"
+
+
+def test_an_emptied_master_is_not_opened_and_nothing_is_rebuilt_from_it(pair: Place) -> None:
+    """Its fallback holds everything, was away when the leader of now began to look, and the policy is to rebuild whatever diverges."""
+    master, other = pair.primary, pair.fallback
+    pair.stack.execute("UPDATE nodes_vault SET rebuild_policy = 'always'")
+    write(master, "held by the fallback")
+    wait_for(lambda: b"held by the fallback" in secrets_in(other), 10, "the fallback has it")
+    other.stop()
+    other.kill_database()
+    wait_for(lambda: not pair.stack.vault()["acker"], 20, "the vault is solo")
+    pair.stack.kill("service-a")
+    master.destroy()
+    shutil.rmtree(master.home)
+    master.init().start()
+    pair.stack.service("a")
+    done = len(pair.stack.rows("SELECT id FROM nodes_operation"))
+    wait_for(
+        lambda: pair.stack.status_of(master.hostname)[0] == "master-closed", 30,
+        lambda: f"the new leader has seen it: {pair.stack.status_of(master.hostname)}",
+    )  # fmt: skip
+    other.start()
+    wait_for(
+        lambda: pair.stack.status_of(other.hostname)[0] not in ("unreachable", "unknown"), 30,
+        lambda: f"and the fallback: {pair.stack.status_of(other.hostname)}",
+    )  # fmt: skip
+    ended = pair.wait_ended(pair.command("resynchronize"))
+    assert ended["state"] == "failed"
+    assert "is not open as Master" in ended["result"]["summary"]
+    assert (master.report().order_kind, master.report().vault) == (OrderKind.NONE, "")
+    assert b"held by the fallback" in secrets_in(other)
+    assert not other.report().task or not other.report().task.active
+    assert len(pair.stack.rows("SELECT id FROM nodes_operation")) == done + 1, "nobody asked for a copy"
