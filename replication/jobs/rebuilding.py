@@ -227,7 +227,7 @@ def run(id: str) -> None:
     if operation is None:
         return
     telling, course = Telling(operation), None
-    carry_out = _undo if operation.kind == OperationKind.UNDO else _rebuild
+    carry_out, rule = (_undo, "P67") if operation.kind == OperationKind.UNDO else (_rebuild, "P66")
     try:
         course = _course(operation)
         summary = asyncio.run(carry_out(telling, course, wanted(operation)))
@@ -235,16 +235,16 @@ def run(id: str) -> None:
         log.info("operation %s was ended by somebody else", id)
     except (Cancelled, CancelWished) as error:
         text = _cancelled(course, str(error))
-        telling.end(OperationState.CANCELLED, text, _result(text, course))
+        telling.end(OperationState.CANCELLED, text, _result(text, course), rule=rule)
     except Refused as refused:
         text = _failed(course, str(refused))
-        telling.end(OperationState.FAILED, text, _result(text, course))
+        telling.end(OperationState.FAILED, text, _result(text, course), rule=rule)
     except Exception as error:
         log.exception("operation %s failed", id)
         text = f"{error.__class__.__name__}: see the log of the ops worker; its row says what data the node has."
-        telling.end(OperationState.FAILED, text, _result(text, course))
+        telling.end(OperationState.FAILED, text, _result(text, course), rule=rule)
     else:
-        telling.end(OperationState.SUCCEEDED, summary, _result(summary, course))
+        telling.end(OperationState.SUCCEEDED, summary, _result(summary, course), rule=rule)
     finally:
         withdraw_of(operation)
 

@@ -35,6 +35,8 @@ from .copying import Cancelled
 from .telling import CancelWished, Lost, Refused, Telling, in_thread
 
 log = logging.getLogger(__name__)
+RULE: Final = "P65"
+"""Of the event that says how it ended: the plan's row for who is let follow because it was asked for."""
 LOOK_EVERY = 0.25
 NO_PROGRESS = timedelta(seconds=60)
 """A fallback that has come no nearer for this long ends the operation."""
@@ -322,14 +324,14 @@ def run(id: str) -> None:
         log.info("re-synchronization %s was ended by somebody else", id)
     except (Cancelled, CancelWished):
         result = _cancel(telling, courses)
-        telling.end(OperationState.CANCELLED, result["summary"], result)
+        telling.end(OperationState.CANCELLED, result["summary"], result, rule=RULE)
     except Refused as refused:
-        telling.end(OperationState.FAILED, str(refused), {"summary": f"Not synchronized: {refused}."})
+        telling.end(OperationState.FAILED, str(refused), {"summary": f"Not synchronized: {refused}."}, rule=RULE)
     except Exception as error:
         log.exception("re-synchronization %s failed", id)
         text = f"Not synchronized: {error.__class__.__name__}; see the log of the ops worker."
-        telling.end(OperationState.FAILED, text, {"summary": text})
+        telling.end(OperationState.FAILED, text, {"summary": text}, rule=RULE)
     else:
-        telling.end(OperationState.SUCCEEDED, result["summary"], result, **_amounts(courses))
+        telling.end(OperationState.SUCCEEDED, result["summary"], result, rule=RULE, **_amounts(courses))
     finally:
         withdraw_of(operation)

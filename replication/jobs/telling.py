@@ -7,7 +7,7 @@ import asyncio
 import time
 from typing import Any, Final
 
-from django.db import close_old_connections
+from django.db import close_old_connections, transaction
 from django.utils import timezone
 
 from nodes.models import Operation
@@ -95,7 +95,12 @@ class Telling:
     def steps(self) -> list[dict[str, Any]]:
         return [step.to_json() for step in self.track.steps]
 
-    def end(self, state: str, message: str, result: dict[str, Any], **more: Any) -> bool:
-        """The terminal state, with the last of the steps. more: done. False when somebody else was faster."""
+    def end(self, state: str, message: str, result: dict[str, Any], *, rule: str = "", **more: Any) -> bool:
+        """The terminal state, with the last of the steps. rule: of its event; "" for none here. more: done. False when somebody
+        else was faster."""
         self.track.stopped(message)
-        return operations.end(self.operation.pk, state, message, result, steps=self.steps(), **more)
+        with transaction.atomic():
+            ended = operations.end(self.operation.pk, state, message, result, steps=self.steps(), **more)
+            if ended and rule:
+                operations.tell_end(self.operation, state, message, rule)
+        return ended

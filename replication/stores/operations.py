@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from django.db import Error
 from django.db.models import DateTimeField, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from nodes.choices import OperationState
-from nodes.models import Operation, VaultNode
+from nodes.choices import EventLevel, OperationState
+from nodes.models import Event, Operation, Vault, VaultNode
 from nodes.models.operation import JOB_KINDS, OPEN_STATES
 from replication.core.ports import OperationEnd
 from replication.core.steps import Step, StepState, shortened
@@ -19,6 +19,7 @@ from replication.core.steps import Step, StepState, shortened
 from .threads import DatabaseThread
 
 log = logging.getLogger(__name__)
+EVENT_MAX: Final = 1000
 
 
 def begin(id: str) -> Operation | None:
@@ -59,6 +60,16 @@ def end(id: str, state: str, message: str, result: dict[str, Any], **more: Any) 
         fields["percent"] = 100
     rows = Operation.objects.filter(pk=id, state__in=OPEN_STATES)
     return bool(rows.update(finished_at=now, changed_at=now, **fields))
+
+
+def tell_end(operation: Operation, state: str, message: str, rule: str) -> None:
+    """How it ended, as an event."""
+    epoch = Vault.objects.filter(pk=operation.vault_id).values_list("epoch", flat=True).first()
+    Event.objects.create(
+        vault_id=operation.vault_id, node_name=operation.node.hostname if operation.node is not None else "",
+        epoch=epoch or 0, rule=rule, text=message[:EVENT_MAX],
+        level=EventLevel.ERROR if state == OperationState.FAILED else EventLevel.INFO, operation=operation.pk,
+    )  # fmt: skip
 
 
 class OperationStore:

@@ -56,6 +56,14 @@ class Place:
         rows = self.stack.rows("SELECT id FROM nodes_operation WHERE kind = ? ORDER BY created_at DESC LIMIT 1", kind)
         return self.operation(rows[0]["id"]) if rows else None
 
+    def ends_told(self) -> list[tuple[str, str, str]]:
+        """Rule, level and text of the events that say how a re-synchronization, rebuild or undo ended."""
+        rows = self.stack.rows(
+            "SELECT e.rule, e.level, e.text FROM nodes_event e JOIN nodes_operation o ON o.id = e.operation"
+            " WHERE o.kind IN ('resynchronize', 'rebuild', 'undo') AND e.text = o.message ORDER BY e.id"
+        )
+        return [(row["rule"], row["level"], row["text"]) for row in rows]
+
     def wait_ended(self, id: str, timeout: float = 90) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             row = self.operation(id)

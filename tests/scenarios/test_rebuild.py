@@ -36,6 +36,7 @@ def test_purged_logs_re_synchronize_makes_a_full_copy_by_itself(pair: Place) -> 
     assert b"while it was away" in secrets_in(pair.fallback)
     report = pair.fallback.report()
     assert (report.needs_rebuild, report.kept is not None) == ("", True)
+    assert pair.ends_told() == [("P65", "info", ended["message"][:1000])]
 
 
 def test_undo_puts_the_old_data_back_and_nobody_rebuilds_behind_that(pair: Place) -> None:
@@ -45,6 +46,7 @@ def test_undo_puts_the_old_data_back_and_nobody_rebuilds_behind_that(pair: Place
     )
     assert ended["state"] == "succeeded", ended["result"]["summary"]
     assert "the data of before its rebuild again" in ended["result"]["summary"]
+    assert pair.ends_told()[1:] == [("P67", "info", ended["message"])]
     report = node.wait_report(lambda report: bool(report.needs_rebuild))
     assert report.kept is None
     assert b"while it was away" not in secrets_in(node), "it has the very data of before"
