@@ -105,6 +105,8 @@ def configuration(plan: Plan, chosen: list[Program]) -> str:
         "chmod=0600",
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+        "[supervisorctl]",  # for who wants to stop one part alone: docs/reference/commands.md
+        f"serverurl=unix://{_value(socket)}",
     ]
     for program in chosen:
         lines += [
