@@ -23,7 +23,7 @@ import pytest
 from replication.core import limits
 from replication.core.commands import Verb
 from replication.core.comparison import Comparison, Key, Rows, TableFacts
-from replication.procedures.controller import comparing
+from replication.procedures.controller import both_sides, comparing
 from replication.procedures.controller.comparing import Comparing, NotCompared
 from tests.agent.comparing import Clients, compare, lay_out_for_clients
 from tests.agent.orders import database, follow, open_primary, order
@@ -96,7 +96,7 @@ def test_without_holding_rows_there_would_be_false_alarms(pair: Pair, monkeypatc
 
 def test_a_fallback_that_is_late_would_seem_to_differ(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the wait for the primary's position is for."""
-    monkeypatch.setattr(comparing, "ANSWER_PATIENCE", timedelta())
+    monkeypatch.setattr(both_sides, "ANSWER_PATIENCE", timedelta())
     primary, acker = pair
     acker.sql("STOP SLAVE SQL_THREAD")  # the receiver goes on: nothing is thrown away
     try:
@@ -196,7 +196,7 @@ def test_a_gtid_that_was_issued_twice_is_found_although_replication_is_silent(pa
 def test_a_table_that_cannot_be_read_is_a_difference_and_the_others_are_compared(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparing, "ANSWER_PATIENCE", timedelta())
+    monkeypatch.setattr(both_sides, "ANSWER_PATIENCE", timedelta())
     primary, acker = pair
     lay_out(primary)
     assert compare(primary, acker).differences == ()

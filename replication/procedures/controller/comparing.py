@@ -6,22 +6,18 @@ what still differs is held on the primary (nobody changes these rows) until the 
 and has been read: only that makes a difference. Nothing is stopped, and nothing is written.
 """
 
-import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Final
 
 from replication.core import limits
 from replication.core.comparison import (
     Comparison,
-    Inventory,
     Key,
     Matched,
     RowFacts,
-    RowList,
     Rows,
-    RowSum,
     TableFacts,
     match,
     row_sentence,
@@ -30,6 +26,7 @@ from replication.core.comparison import (
 from replication.core.errors import NodeUnreachable, StepFailed
 from replication.core.ports import Clock
 from replication.core.view import NodeView
+from replication.procedures.controller.both_sides import Asking, BothSides, Figures
 
 FIRST_ROWS: Final = 500
 """Rows of the first range of a table."""
@@ -48,12 +45,6 @@ TRIES = 6
 """How often rows that clients are at, or definitions that are changing, are looked at before it is given up."""
 SETTLING: Final = 2
 """How often differing rows are looked at again before they are held: what was just written is the same a moment later."""
-ANSWER_PATIENCE = timedelta(seconds=8)
-ANSWER_PAUSE: Final = timedelta(seconds=1)
-"""An agent or a database that is started again answers within seconds, and a comparison of hours goes on."""
-PASSING: Final = frozenset({"side", "database"})
-LOST: Final = frozenset({"refused", "silent"})
-TURN_PAUSE: Final = timedelta(seconds=1)
 PAUSE: Final = timedelta(milliseconds=50)
 """Before the second look, doubled before each further one."""
 
@@ -61,27 +52,8 @@ Progress = Callable[[str, int, int], Awaitable[None]]
 """Told the table, and how many of how many rows were compared; may raise to end it."""
 
 
-class Asking(Protocol):
-    async def compare(self, node: NodeView, what: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Raises NodeUnreachable, or StepFailed with why not."""
-        ...
-
-
 class NotCompared(Exception):
     """It could not be carried to its end; the text is one sentence without a full stop. It says nothing of the data."""
-
-
-@dataclass
-class Figures:
-    """How it went, for benchmarks and the operation's result."""
-
-    ranges: int = 0
-    looked_again: int = 0
-    """Ranges that were not equal at first."""
-    holds: int = 0
-    longest_hold: float = 0.0
-    """Seconds."""
-    undecided: int = 0
 
 
 @dataclass
@@ -99,11 +71,14 @@ class Comparing:
     _rows: int = 0
     _total: int = 0
 
+    def __post_init__(self) -> None:
+        self._sides = BothSides(self.clock, self.agents, self.primary, self.node, self.operation, self.figures)
+
     async def run(self) -> Comparison:
         """Raises NotCompared, and what `progress` raises."""
         began = self.clock.monotonic()
         try:
-            await self._turn()
+            await self._sides.turn(lambda: self.progress("", 0, 0))
             position, matched = await self._match()
             self._total = sum(table.rows for table in matched.tables)
             for table in matched.tables:
@@ -111,32 +86,13 @@ class Comparing:
         except (NodeUnreachable, StepFailed) as error:
             raise NotCompared(_words(error)) from error
         finally:
-            await self._end()
+            await self._sides.end()
         return Comparison(
             node=self.node.hostname, position=position, tables=len(matched.tables), rows=self._rows,
             seconds=self.clock.monotonic() - began,
             differences=(*matched.differences, *self._differences),
             not_compared=(*matched.not_compared, *self._left_out), figures=vars(self.figures),
         )  # fmt: skip
-
-    async def _turn(self) -> None:
-        """Wait until another comparison on one of the hosts has ended; `progress` can end this."""
-        for node in (self.primary, self.node):
-            while True:
-                try:
-                    await self._ask(node, "release")
-                    break
-                except StepFailed as error:
-                    if error.reason != "busy":
-                        raise
-                await self.progress("", 0, 0)
-                await self.clock.sleep(TURN_PAUSE)
-
-    async def _end(self) -> None:
-        """Make room for the next one. Where nobody listens the agent's own clock does it."""
-        for node in (self.primary, self.node):
-            with contextlib.suppress(NodeUnreachable, StepFailed):
-                await self._ask(node, "end")
 
     # --- definitions ----------------------------------------------------------------------------------------------
 
@@ -147,7 +103,7 @@ class Comparing:
         for number in range(4):
             if number:
                 await self.clock.sleep(PAUSE * 2**number)
-            here, there = await self._both_inventories()
+            here, there = await self._sides.inventories()
             found = match(here, there, self.node.hostname)
             first = first or here.position
             stands = set(found.differences) if stands is None else stands & set(found.differences)
@@ -155,10 +111,6 @@ class Comparing:
                 break
         kept = tuple(says for says in found.differences if says in (stands or ()))
         return first, Matched(tables=found.tables, differences=kept, not_compared=found.not_compared)
-
-    async def _both_inventories(self) -> tuple[Inventory, Inventory]:
-        here = Inventory.from_json(await self._ask(self.primary, "tables"))
-        return here, Inventory.from_json(await self._ask(self.node, "tables", reached=here.position))
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
@@ -172,12 +124,12 @@ class Comparing:
                     self._left_out.append(f"{table.name}: {error.text}")
                     return
                 if error.reason == "database":
-                    await self._both_inventories()  # it is not the database as a whole, or this says so
+                    await self._sides.inventories()  # it is not the database as a whole, or this says so
                     self._differences.append(f"{table.name}: it cannot be read on {error.node}: {error.text}")
                     return
                 if error.reason != "table":
                     raise
-            here, there = await self._both_inventories()
+            here, there = await self._sides.inventories()
             if table.name not in {one.name for one in (*here.tables, *there.tables)}:
                 return  # it was dropped
             found = match(here, there, self.node.hostname).tables
@@ -193,7 +145,7 @@ class Comparing:
         while True:
             await self.progress(table.name, self._rows, max(self._total, self._rows))
             try:
-                here, there = await self._both(table, after, rows=size)
+                here, there = await self._sides.sums(table, after, rows=size)
             except StepFailed as error:
                 if error.reason != "held" or size <= FEWEST_ROWS:  # it took too long
                     raise
@@ -215,15 +167,6 @@ class Comparing:
         if len(found):
             self._differences.append(row_sentence(table.name, found, at_least=enough))
 
-    async def _both(
-        self, table: TableFacts, after: Key | None, *, upto: Key | None = None, rows: int = 0
-    ) -> tuple[RowSum, RowSum]:
-        here = RowSum.from_json(await self._ask(self.primary, "chunk", table, after=after, upto=upto, rows=rows))
-        there = RowSum.from_json(
-            await self._ask(self.node, "chunk", table, after=after, upto=here.upto, reached=here.position)
-        )
-        return here, there
-
     async def _rest(self, worked: float) -> None:
         """Leave the servers to their clients for the rest of the time."""
         await self.clock.sleep(timedelta(seconds=worked * (1 / self.duty - 1)))
@@ -234,7 +177,7 @@ class Comparing:
         found, suspected, size = Rows(), Rows(), LISTED_ROWS
         while True:
             await self.progress(table.name, self._rows, max(self._total, self._rows))
-            here, there = await self._both(table, after, upto=end, rows=size)
+            here, there = await self._sides.sums(table, after, upto=end, rows=size)
             if not here.same(there):
                 listed = await self._listed(table, after, here.upto)
                 if listed is None and size > 1:
@@ -251,12 +194,10 @@ class Comparing:
 
     async def _listed(self, table: TableFacts, after: Key | None, upto: Key | None) -> Rows | None:
         """What seems to differ in a range; None when it is too much for one answer."""
-        here = RowList.from_json(await self._ask(self.primary, "rows", table, after=after, upto=upto, rows=LIST_MAX))
-        if not here.complete:
+        rows = await self._sides.range(table, after, upto, LIST_MAX)
+        if rows is None:
             return None
-        there = RowList.from_json(
-            await self._ask(self.node, "rows", table, after=after, upto=upto, rows=LIST_MAX, reached=here.position)
-        )
+        here, there = rows
         # Rows that the second answer had no room for seem to be missing: they are asked for by their keys next.
         return unlike(here.rows, there.rows)
 
@@ -276,8 +217,7 @@ class Comparing:
         return confirmed
 
     async def _again(self, table: TableFacts, keys: list[Key]) -> Rows:
-        here = RowList.from_json(await self._ask(self.primary, "rows", table, keys=keys))
-        there = RowList.from_json(await self._ask(self.node, "rows", table, keys=keys, reached=here.position))
+        here, there = await self._sides.rows(table, keys)
         return unlike(_only(keys, here.rows), _only(keys, there.rows))
 
     async def _held(self, table: TableFacts, keys: list[Key]) -> Rows:
@@ -285,31 +225,12 @@ class Comparing:
         for number in range(TRIES):
             if number:
                 await self.clock.sleep(PAUSE * 2**number)
-            try:
-                began = self.clock.monotonic()
-                here = RowList.from_json(await self._ask(self.primary, "rows", table, keys=keys, hold=True))
-                try:
-                    reach = limits.COMPARE_REACH
-                    there = RowList.from_json(
-                        await self._ask(self.node, "rows", table, keys=keys, reached=here.position, wait=reach)
-                    )
-                finally:
-                    held = (await self._ask(self.primary, "release"))["held"]
-                seconds = self.clock.monotonic() - began
-            except StepFailed as error:
-                if error.reason not in ("held", "behind"):
-                    raise
-                continue
-            if held:
-                self._count_hold(seconds)
+            both = await self._sides.held_rows(table, keys)
+            if both is not None:
+                here, there = both
                 return unlike(_only(keys, here.rows), _only(keys, there.rows))
         self._undecided(table, len(keys))
         return Rows()
-
-    def _count_hold(self, seconds: float) -> None:
-        """From before they were asked for until they were let go: not less than they were held."""
-        self.figures.holds += 1
-        self.figures.longest_hold = max(self.figures.longest_hold, round(seconds, 4))
 
     def _undecided(self, table: TableFacts, rows: int) -> None:
         self.figures.undecided += rows
@@ -319,7 +240,7 @@ class Comparing:
         """As a whole: equal at one look is equal. Otherwise it is held for the last look."""
         await self.progress(table.name, self._rows, max(self._total, self._rows))
         for number in range(3):
-            here, there = await self._both(table, None)
+            here, there = await self._sides.sums(table)
             self.figures.ranges += 1
             self._rows += here.rows if not number else 0
             if here.same(there):
@@ -328,51 +249,14 @@ class Comparing:
             await self._rest(here.seconds + there.seconds)
         for number in range(TRIES):
             await self.clock.sleep(PAUSE * 2**number)
-            try:
-                began = self.clock.monotonic()
-                here = RowSum.from_json(await self._ask(self.primary, "chunk", table, hold=True))
-                try:
-                    there = RowSum.from_json(
-                        await self._ask(self.node, "chunk", table, reached=here.position, wait=limits.COMPARE_REACH)
-                    )
-                finally:
-                    held = (await self._ask(self.primary, "release"))["held"]
-                seconds = self.clock.monotonic() - began
-            except StepFailed as error:
-                if error.reason not in ("held", "behind"):
-                    raise
-                continue
-            if held:
-                self._count_hold(seconds)
+            both = await self._sides.held_sums(table)
+            if both is not None:
+                here, there = both
                 if not here.same(there):
                     which = f"{here.rows} and {there.rows} rows; it has no key that would tell which ones differ"
                     self._differences.append(f"{table.name}: its rows differ ({which})")
                 return
         self._undecided(table, here.rows)
-
-    async def _ask(
-        self, node: NodeView, what: str, table: TableFacts | None = None, *, wait: timedelta | None = None, **body: Any
-    ) -> Mapping[str, Any]:
-        """wait: what a fallback may take to apply what it has to. Asked again where a repetition may help."""
-        primary = node.id == self.primary.id
-        asked: dict[str, Any] = {"operation": self.operation, "primary": primary, **_plain(body)}
-        if not primary:
-            asked["wait"] = (wait or limits.COMPARE_WAIT_MAX).total_seconds()
-        if table is not None:
-            asked |= {"schema": table.schema, "table": table.table}
-        until = self.clock.monotonic() + ANSWER_PATIENCE.total_seconds()
-        while True:
-            try:
-                return await self.agents.compare(node, what, asked)
-            except (NodeUnreachable, StepFailed) as error:
-                passing = error.kind in LOST if isinstance(error, NodeUnreachable) else error.reason in PASSING
-                if not passing or what in ("release", "end") or self.clock.monotonic() > until:
-                    raise
-                await self.clock.sleep(ANSWER_PAUSE)
-
-
-def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if value is not None}
 
 
 def _only(keys: list[Key], rows: tuple[RowFacts, ...]) -> tuple[RowFacts, ...]:
