@@ -26,12 +26,12 @@ def render(config: AgentConfig, server_id: int, *, admin_port: bool) -> str:
         "ssl_cert": config.pki_dir / "cert.pem",
         "ssl_key": config.pki_dir / "key.pem",
     }
-    if config.engine == "mysql":
-        quoted = {name: _quoted(path) for name, path in paths.items()}
-        return mysqld_cnf.render(config, server_id, quoted, admin_port=admin_port)
+    mysql = config.engine == "mysql"
+    program = "mysqld" if mysql else "mariadbd"
+    own = mysqld_cnf.lines(config, admin_port=admin_port) if mysql else _of_mariadb(config, admin_port=admin_port)
     lines = [
-        "# Written by the vault agent before every start of mariadbd; changes made here are lost.",
-        "[mariadbd]",
+        f"# Written by the vault agent before every start of {program}; changes made here are lost.",
+        f"[{program}]",
         f"user={local_user()}",
         *(f"{name}={_quoted(path)}" for name, path in paths.items()),
         f"bind_address={config.ip}",
@@ -43,14 +43,18 @@ def render(config: AgentConfig, server_id: int, *, admin_port: bool) -> str:
         "relay_log=relay",
         "max_binlog_size=128M",
         f"max_connections={CONNECTIONS}",
-        *((f"extra_port={config.admin_port}", f"extra_max_connections={ADMIN_CONNECTIONS}") if admin_port else ()),
         f"innodb_buffer_pool_size={config.buffer_pool}",
         "character_set_server=utf8mb4",
         "local_infile=0",
         "tls_version=TLSv1.2,TLSv1.3",
-        *option_lines(),
+        *own,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _of_mariadb(config: AgentConfig, *, admin_port: bool) -> tuple[str, ...]:
+    second = (f"extra_port={config.admin_port}", f"extra_max_connections={ADMIN_CONNECTIONS}") if admin_port else ()
+    return (*second, *option_lines())
 
 
 def write(config: AgentConfig, server_id: int) -> None:

@@ -28,10 +28,10 @@ from replication.core.roles import ProcessState
 from replication.core.view import NodeView
 from replication.stores import operations
 from replication.stores.data_wishes import withdraw_of
-from replication.stores.inventory import node_view
 
 from . import rebuilding
 from .copying import Cancelled
+from .participants import primary_and_fallbacks
 from .telling import CancelWished, Lost, Refused, Telling, in_thread
 
 log = logging.getLogger(__name__)
@@ -85,16 +85,12 @@ class Course:
 
 def _participants(operation: Operation) -> tuple[NodeView, list[NodeView]]:
     """The primary and the fallbacks to bring along. Raises Refused."""
-    vault = operation.vault
-    if vault is None or vault.primary is None:
+    primary, targets = primary_and_fallbacks(operation)
+    if primary is None:
         raise Refused("the vault has no primary yet")
-    present = VaultNode.objects.present().filter(vault=vault, active=True).exclude(pk=vault.primary_id)
-    if operation.node_id and operation.node_id != vault.primary_id:
-        present = present.filter(pk=operation.node_id)
-    targets = [node_view(node) for node in present.order_by("ordinal")]
     if not targets:
         raise Refused("there is no active fallback to synchronize")
-    return node_view(vault.primary), targets
+    return primary, targets
 
 
 async def _bring_along(telling: Telling, courses: list[Course], agents: AgentClient) -> dict[str, Any]:

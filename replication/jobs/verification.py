@@ -11,14 +11,14 @@ from typing import Any
 from django.conf import settings
 
 from nodes.choices import OperationState, OperationUnit
-from nodes.models import Operation, VaultNode
+from nodes.models import Operation
 from replication.client import AgentClient
 from replication.core.comparison import Comparison
 from replication.core.view import NodeView
 from replication.procedures.controller.comparing import Comparing, NotCompared
 from replication.stores import operations, verification
-from replication.stores.inventory import node_view
 
+from .participants import primary_and_fallbacks
 from .service import MonotonicClock
 from .telling import CancelWished, Lost, Refused, Telling, in_thread
 
@@ -90,16 +90,12 @@ class Outcome:
 
 def _participants(operation: Operation) -> tuple[NodeView, list[NodeView]]:
     """The primary, and whom to compare with it: the node that it was asked on, or all active fallbacks. Raises Refused."""
-    vault = operation.vault
-    if vault is None or vault.primary is None:
+    primary, fallbacks = primary_and_fallbacks(operation)
+    if primary is None:
         raise Refused("the vault has no Master, so there is nothing to compare with")
-    present = VaultNode.objects.present().filter(vault=vault, active=True).exclude(pk=vault.primary_id)
-    if operation.node_id and operation.node_id != vault.primary_id:
-        present = present.filter(pk=operation.node_id)
-    nodes = [node_view(node) for node in present.order_by("ordinal")]
-    if not nodes:
+    if not fallbacks:
         raise Refused("there is no active fallback to compare with the Master")
-    return node_view(vault.primary), nodes
+    return primary, fallbacks
 
 
 async def _main(telling: Telling, outcome: Outcome) -> None:
