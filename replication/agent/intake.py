@@ -192,8 +192,8 @@ class Intake:
         """The source's own word for why no more comes; "" while it has said nothing."""
         return self._failed
 
-    def why_it_broke(self, broke: str) -> str:
+    def why_it_broke(self, broke: str, source_name: str) -> str:
         """The source's word when it comes, or what was seen here."""
         with self._turn:
             self._turn.wait_for(lambda: bool(self._failed), SAYS_WHY_SECONDS)
-            return f"the source says: {self._failed}" if self._failed else broke
+            return f"the source {source_name} says: {self._failed}" if self._failed else broke

@@ -199,7 +199,7 @@ class Receive:
             incoming.begin(os.dup(mbstream.stdin.fileno()))
             mbstream.stdin.close()
             broke = self._follow(task, incoming)
-            why = self._outcome(mbstream, broke)
+            why = self._outcome(mbstream, broke, args.source_name)
         task.check()
         if why:
             incoming.answer(Refused(507 if FULL_DISK in why else 500, why))
@@ -259,7 +259,7 @@ class Receive:
             if time.monotonic() - incoming.moved_at > self._silence:
                 return f"nothing has moved for {self._silence:g} s after {incoming.received} bytes"
 
-    def _outcome(self, mbstream: "subprocess.Popen[bytes]", broke: str) -> str:
+    def _outcome(self, mbstream: "subprocess.Popen[bytes]", broke: str, source: str) -> str:
         """Why it has failed, as a clause; "" when everything is unpacked."""
         if broke in ("", MBSTREAM_ENDED):
             try:
@@ -271,7 +271,7 @@ class Receive:
             return ""
         if FULL.search(self._said()):  # the source may hang up before mbstream has ended
             return self._reason("the copy cannot be unpacked", 1)
-        return broke if broke == STOPPED else self._intake.why_it_broke(broke)
+        return broke if broke == STOPPED else self._intake.why_it_broke(broke, source)
 
     # --- ready --------------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ from replication import jobs
 from replication.stores.wishes import QueueUnavailable
 
 log = logging.getLogger(__name__)
-JOB_HEARTBEAT_LOST: Final = timedelta(seconds=40)
-"""An ops worker beats every 10 s for the job that it carries out (jobs/worker.py)."""
+JOB_HEARTBEAT_LOST: Final = timedelta(seconds=20)
+"""An ops worker beats every 5 s for the job that it carries out (jobs/worker.py): four beats are missing."""
 NO_DEADLINE: Final = -1
 """A copy of a large vault takes hours; whether it still goes on is told by its own progress, not by a clock."""
 

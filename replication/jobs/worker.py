@@ -14,7 +14,9 @@ from replication.stores.applications import OwnAddresses, Program, note
 
 log = logging.getLogger(__name__)
 OPS_EVERY: Final = 10
-"""Seconds between two heartbeats of an ops worker, whether it works or waits."""
+"""Seconds between two heartbeats of an ops worker that waits."""
+JOB_EVERY: Final = 5
+"""Seconds between two heartbeats of a job: how soon another worker takes its operation up follows from it (queueing.py)."""
 
 
 class ServiceWorker(Worker):
@@ -53,7 +55,7 @@ class OpsWorker(Worker):
         self._addresses: OwnAddresses | None = None
         self._noted = float("-inf")
         self._failing = False
-        super().__init__(*args, **{**kwargs, "job_monitoring_interval": OPS_EVERY})
+        super().__init__(*args, **{**kwargs, "job_monitoring_interval": JOB_EVERY})
 
     @property
     def dequeue_timeout(self) -> int:
