@@ -111,7 +111,7 @@ def _how_to_read(config: AgentConfig, target: Path, manifest: Manifest) -> str:
 
 
 def _extent(manifest: Manifest) -> str:
-    return f"position {manifest.position or '(nothing written)'}, {manifest.taken_at} UTC"
+    return f"position {manifest.position or '(nothing written)'}, {manifest.taken_at}"
 
 
 # --- in the place of the node's data ---------------------------------------------------------------------------------------
