@@ -36,6 +36,8 @@ class Drift:
     required: ClassVar[Mapping[str, str | int]]
     on_acker: ClassVar[Mapping[str, str | int]]
     """What must hold in addition while it acknowledges."""
+    at_boot: ClassVar[Mapping[str, str | int]]
+    """What orders with an epoch change at run time."""
     acker_flag: ClassVar[str]
     not_now: ClassVar[frozenset[int]]
     """Errors of settings that cannot be changed while it runs."""
@@ -47,12 +49,24 @@ class Drift:
         before = self._differences()
         for difference in before:
             try:
-                self.session.run(f"SET GLOBAL {difference.name} = %s", difference.wanted)  # names of our own tables
+                self._set({difference.name: difference.wanted})
             except DatabaseError as error:
                 if error.code not in self.not_now:
                     raise
         left = {difference.name for difference in self._differences()} if before else set()
         return tuple(f"{d.name} was {d.found}" for d in before if d.name not in left)
+
+    def set_acknowledging(self, on: bool) -> None:
+        """The flag, and the flushes that make an acknowledgement worth something: on before it, off after it."""
+        if on:
+            self._set(self.on_acker)
+        self._set({self.acker_flag: int(on)})
+        if not on:
+            self._set({name: self.at_boot[name] for name in self.on_acker})
+
+    def _set(self, settings: Mapping[str, str | int]) -> None:
+        for name, value in settings.items():
+            self.session.run(f"SET GLOBAL {name} = %s", value)  # names of our own tables
 
     def _differences(self) -> tuple[Difference, ...]:
         names = ", ".join(f"@@GLOBAL.{name} AS {name}" for name in (*self.required, *self.on_acker, self.acker_flag))

@@ -15,10 +15,8 @@ from .looking import Looking
 from .mariadb_accounts import Accounts
 from .mariadb_closing import Closing
 from .mariadb_settings import (
-    AT_BOOT,
     CONNECT_RETRY_S,
     HEARTBEAT_PERIOD_S,
-    RELAY_LOG_SYNC_ACKER,
     Settings,
 )
 
@@ -94,14 +92,6 @@ class MariaDb(Looking, Epochs, Accounts, Closing, Settings):
 
     def set_waiting(self, on: bool) -> None:
         self.session.run("SET GLOBAL rpl_semi_sync_master_enabled = %s", int(on))
-
-    def set_acknowledging(self, on: bool) -> None:
-        """The flag, and the flushes that make an acknowledgement worth something: on before it, off after it."""
-        if on:
-            self.session.run("SET GLOBAL sync_relay_log = %s", RELAY_LOG_SYNC_ACKER)
-        self.session.run("SET GLOBAL rpl_semi_sync_slave_enabled = %s", int(on))
-        if not on:
-            self.session.run("SET GLOBAL sync_relay_log = %s", AT_BOOT["sync_relay_log"])
 
     def set_server_id(self, server_id: int) -> None:
         # The open session would go on writing under the old id.

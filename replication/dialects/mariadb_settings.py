@@ -67,6 +67,7 @@ def differences(found: Mapping[str, Any], *, acknowledging: bool) -> tuple[Diffe
 
 class Settings(Drift):
     required = REQUIRED
+    at_boot = AT_BOOT
     on_acker: ClassVar[Mapping[str, str | int]] = {"sync_relay_log": RELAY_LOG_SYNC_ACKER}
     acker_flag = "rpl_semi_sync_slave_enabled"
     not_now = NOT_NOW

@@ -18,10 +18,8 @@ from .mysql_accounts import Accounts
 from .mysql_clone import COPY_ACCOUNT
 from .mysql_closing import Closing
 from .mysql_settings import (
-    AT_BOOT,
     CONNECT_RETRY_S,
     HEARTBEAT_PERIOD_S,
-    RELAY_LOG_SYNC_ACKER,
     RETRIES,
     Settings,
 )
@@ -106,14 +104,6 @@ class MySql(Closing, Looking, Epochs, Accounts, Settings):
 
     def set_waiting(self, on: bool) -> None:
         self.session.run("SET GLOBAL rpl_semi_sync_source_enabled = %s", int(on))
-
-    def set_acknowledging(self, on: bool) -> None:
-        """The flag, and the flushes that make an acknowledgement worth something: on before it, off after it."""
-        if on:
-            self.session.run("SET GLOBAL sync_relay_log = %s", RELAY_LOG_SYNC_ACKER)
-        self.session.run("SET GLOBAL rpl_semi_sync_replica_enabled = %s", int(on))
-        if not on:
-            self.session.run("SET GLOBAL sync_relay_log = %s", AT_BOOT["sync_relay_log"])
 
     def set_server_id(self, server_id: int) -> None:
         self.session.run("SET GLOBAL server_id = %s", server_id)

@@ -62,6 +62,7 @@ def option_lines() -> tuple[str, ...]:
 
 class Settings(Drift):
     required = REQUIRED
+    at_boot = AT_BOOT
     on_acker: ClassVar[Mapping[str, str | int]] = {"sync_relay_log": RELAY_LOG_SYNC_ACKER}
     acker_flag = "rpl_semi_sync_replica_enabled"
     not_now = NOT_NOW
