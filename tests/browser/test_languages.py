@@ -76,10 +76,24 @@ def test_who_has_not_logged_in_may_choose_too(console: Site) -> None:
 
 @pytest.mark.parametrize("width", [360, 1360])
 @pytest.mark.parametrize(
-    "path", [VAULT, EVENTS, "/admin/nodes/appservice/", "/admin/nodes/applicationnode/", "/admin/login/"]
+    "path",
+    [VAULT, EVENTS, "/admin/nodes/appservice/", "/admin/nodes/applicationnode/", "/admin/login/"],
 )
 def test_longer_words_do_not_make_the_page_wider(console: Site, path: str, width: int) -> None:
     with console.page(locale="de-DE", viewport={"width": width, "height": 800}, logged_in="login" not in path) as page:
         page.goto(path)
         expect(page.locator("html")).to_have_attribute("lang", "de")
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+
+
+LISTS = (VAULT, "/admin/nodes/backup/", "/admin/nodes/lossreport/", "/admin/nodes/operation/")
+BEYOND = "(tables) => tables.map((t) => Math.max(0, t.scrollWidth - t.parentElement.clientWidth))"
+
+
+def test_a_list_and_all_its_buttons_are_seen_without_scrolling(busy: Site) -> None:
+    with busy.page(locale="de-DE", viewport={"width": 1360, "height": 900}) as page:
+        found = {}
+        for path in LISTS:
+            page.goto(path)
+            found[path] = max(page.locator("table").evaluate_all(BEYOND))
+        assert found == dict.fromkeys(LISTS, 0)
