@@ -36,7 +36,7 @@ TABLES_SECONDS: Final = 300.0
 """For the definitions of all tables, a statement each: 4000 took 9 to 15 s on a host with much else to do."""
 LARGEST_ANSWER: Final = 1024 * 1024
 LARGEST_RESULT: Final = 16 * 1024 * 1024
-"""Of a task: a list of lost transactions has thousands of entries."""
+"""Of a task: a list of lost transactions has thousands of entries. Of the definitions of tables: 180 bytes each."""
 LOGS_SECONDS: Final = 330.0
 """For an agent to read its binary logs: half a minute more than it allows itself."""
 
@@ -181,8 +181,8 @@ class AgentClient:
 
     async def compare(self, node: NodeView, what: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """A part of a comparison (docs/reference/agent-protocol.md). Raises NodeUnreachable, or StepFailed with why not."""
-        total = TABLES_SECONDS if what == "tables" else COMPARE_SECONDS
-        status, data = await self._ask(node, "POST", f"compare/{what}", total=total, json=dict(body))
+        long = {"total": TABLES_SECONDS, "largest": LARGEST_RESULT} if what == "tables" else {"total": COMPARE_SECONDS}
+        status, data = await self._ask(node, "POST", f"compare/{what}", **long, json=dict(body))
         if status == 200 and isinstance(data, dict):
             return data
         if status == 404:

@@ -40,6 +40,8 @@ SPARE_BYTES: Final = 256 * 1024 * 1024
 DECODED: Final = 12
 """How much larger than in the log a transaction may be as SQL and as text together."""
 PIECE: Final = 1024 * 1024
+LISTED_BYTES: Final = 8 * 1024 * 1024
+"""Of the list, as JSON: tables may have hundreds of columns, and a controller takes no answer beyond 16 MiB."""
 MANIFEST: Final = "manifest.json"
 KINDS: Final = ("transactions", "never-acknowledged")
 """What stands in the logs of the data directory, and what a start has cut off them."""
@@ -285,17 +287,18 @@ def _list(
         for logged in listed
     }
     known = {name: Definition(tuple(told["columns"]), frozenset(told["key"])) for name, told in job.tables.items()}
-    rotations, count, more, unnamed = Rotations(), 0, 0, set[str]()
+    rotations, count, size, more, unnamed = Rotations(), 0, 0, 0, set[str]()
 
     def note(gtid: Gtid, change: Change) -> None:
-        nonlocal count, more
+        nonlocal count, size, more
         entry = entries.get(gtid)
         rotations.add(change, str(entry["at"]) if entry else "")
-        if entry is None or count >= CHANGES_MAX:
+        if entry is None or count >= CHANGES_MAX or size >= LISTED_BYTES:
             more += 1
             return
-        count += 1
-        entry["changes"].append(change.to_json())  # type: ignore[attr-defined]  # a list, made above
+        count, told = count + 1, change.to_json()
+        size += len(json.dumps(told))
+        entry["changes"].append(told)  # type: ignore[attr-defined]  # a list, made above
 
     for gtid, told in statements.items():
         for change in told:

@@ -290,6 +290,20 @@ def test_a_large_tail_is_listed_up_to_a_limit_and_counted(
     assert count == [{"n": many}]
 
 
+@pytest.mark.long
+def test_the_list_of_a_table_with_hundreds_of_columns_stays_within_what_a_controller_takes(
+    pair: tuple[VaultHost, VaultHost],
+) -> None:
+    old, new = pair
+    columns = ", ".join(f"the_secret_of_an_application_with_a_very_long_name_{number:04} INT" for number in range(700))
+    _run(old, "SET SESSION sql_log_bin = 0", f"CREATE TABLE vault.wide (id INT PRIMARY KEY, {columns})")
+    written(old, "0-1-6", "INSERT INTO vault.wide (id) SELECT seq FROM vault.seq_1_to_300")
+    result = export(old, new)
+    assert 0 < len(changes(result)) < 300
+    assert len(changes(result)) + result["more"] == 300
+    assert len(json.dumps(result)) < 16 * 2**20
+
+
 # --- what the files are
 
 
