@@ -9,7 +9,8 @@ from typing import Any, Final
 from . import limits
 from .candidates import Refusal, choose_candidate
 from .diagnosis import diagnose
-from .plan import ActionKind, outdated, plan
+from .plan import ActionKind, plan
+from .recovery import outdated
 from .roles import IntentKind, ProcessState, VaultState, Witness
 from .view import NodeView, Topology, VaultView
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from .candidates import Refusal
-from .plan import behind, belongs, open_primary
+from .followers import behind, open_primary
+from .recovery import belongs
 from .view import NodeView, RebuildWish, VaultView
 
 

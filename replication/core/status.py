@@ -2,7 +2,7 @@
 
 from .candidates import Refusal, choose_candidate
 from .diagnosis import Verdict, connections_full, diagnose, hears_primary, read_only_by_hand
-from .plan import outdated
+from .recovery import outdated
 from .roles import IntentKind, NodeStatus, ProcessState, VaultState
 from .tasks import TaskKind, TaskPhase, TaskReport
 from .view import Intent, NodeView, VaultView

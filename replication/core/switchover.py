@@ -10,7 +10,8 @@ from typing import Final
 from . import limits
 from .candidates import Refusal
 from .diagnosis import Verdict, diagnose, read_only_by_hand
-from .plan import behind, may_become_acker, outdated
+from .followers import behind, may_become_acker
+from .recovery import outdated
 from .view import NodeView, VaultView
 
 TABLE_FULL: Final = "D29"

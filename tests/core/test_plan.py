@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from replication.core import limits
-from replication.core.plan import RULES, ActionKind, needs_follow, plan
+from replication.core.followers import needs_follow
+from replication.core.plan import RULES, ActionKind, plan
 from replication.core.roles import IntentKind, OrderKind, ProcessState, SystemRole, Witness
 from replication.core.tasks import TaskPhase
 from replication.core.view import NodeView, RebuildWish, SwitchoverWish, VaultView

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 from unittest.mock import patch
 
-from replication.core import plan
+from replication.core import plan, recovery
 from replication.core.report import NodeReport
 from replication.core.view import NodeView, VaultView
 from replication.procedures.controller import sight
@@ -84,9 +84,10 @@ def _quick() -> Iterator[None]:
     reckoned once."""
     primary = cached_property(VaultView.primary.fget)  # type: ignore[attr-defined]
     primary.__set_name__(VaultView, "primary")
+    outdated = _once(recovery.outdated)
     swaps = (
         patch.object(NodeReport, "to_json", lambda self: {}),
-        patch.object(plan, "outdated", _once(plan.outdated)),
+        *(patch.object(module, "outdated", outdated) for module in (plan, recovery)),
         patch.object(VaultView, "primary", primary),
         patch.object(sight, "replace", _replace),
     )

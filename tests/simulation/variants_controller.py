@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from replication.core import limits, plan
+from replication.core import followers, limits, plan, recovery
 from replication.core.commands import Verb
 from replication.core.plan import PlanRule
 from replication.core.view import Intent, Topology
@@ -154,7 +154,7 @@ def proof_skipped(swap: Swap) -> None:
 @variant("7", scenarios.leader_dies_at_claim, within=20)
 def solo_while_an_intent_is_open(swap: Swap) -> None:
     """Commits wait although nobody is promotable: they are released, whatever is under way."""
-    unsettled = PlanRule("P55", plan.ActionKind.GO_SOLO, "release them", plan._left_waiting, True)
+    unsettled = PlanRule("P55", plan.ActionKind.GO_SOLO, "release them", followers.left_waiting, True)
     swap.put(plan, "RULES", (unsettled, *plan.RULES))
 
 
@@ -269,8 +269,8 @@ def adoption_without_asking_everybody(swap: Swap) -> None:
     def make(inner: Any) -> Any:
         return lambda view: tuple(n for n in inner(view) if n.answers)
 
-    swap.wrap(plan, "to_be_asked", make)
-    swap.put(adoption, "to_be_asked", plan.to_be_asked)
+    swap.wrap(recovery, "to_be_asked", make)
+    swap.put(adoption, "to_be_asked", recovery.to_be_asked)
 
 
 @variant("", scenarios.acker_cut_off)

@@ -12,7 +12,7 @@ from typing import Any
 
 from replication.core.commands import Verb
 from replication.core.errors import NodeUnreachable, ReplicationError
-from replication.core.plan import to_be_asked
+from replication.core.recovery import to_be_asked
 from replication.core.roles import IntentKind, OrderKind
 from replication.core.view import Intent
 

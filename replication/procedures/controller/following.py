@@ -3,7 +3,8 @@
 from replication.core import limits
 from replication.core.commands import FollowArgs, Verb, account_name
 from replication.core.errors import NodeUnreachable, ReplicationError, StepFailed
-from replication.core.plan import gone_silent, judged_by_another
+from replication.core.followers import judged_by_another
+from replication.core.recovery import gone_silent
 from replication.core.report import NodeReport
 from replication.core.roles import OrderKind
 from replication.core.view import NodeView

@@ -10,8 +10,9 @@ from datetime import timedelta
 from replication.core import limits
 from replication.core.diagnosis import BY_SILENCE, acker_dead, acker_missing, diagnose, in_doubt
 from replication.core.errors import ClaimLost, NodeUnreachable, ReplicationError
+from replication.core.followers import replaced
 from replication.core.foresight import Foresight, foresee
-from replication.core.plan import Action, ActionKind, plan, replaced
+from replication.core.plan import Action, ActionKind, plan
 from replication.core.ports import Leadership, Witnesses
 from replication.core.roles import OrderKind
 from replication.core.snapshot import NodeRow, Snapshot, VaultConfig, view_of
