@@ -82,11 +82,13 @@ class VerbLane:
             with self._busy:
                 self._running = None
                 self._session.ready()
-            if "peers" in command.args:
-                self._note_peers(ports, command)
-            self._ended(verb)
-            self.verb = ""
-            self._changed()
+            try:
+                if "peers" in command.args:
+                    self._note_peers(ports, command)
+            finally:  # also when that could not be written: it is busy no longer
+                self._ended(verb)
+                self.verb = ""
+                self._changed()
 
     def _note_peers(self, ports: Ports, command: Command) -> None:
         """Whom to ask when the lease ends; only from a command that was accepted, even if it then failed."""
