@@ -130,6 +130,7 @@
     readAges();
     showClosers(document);
     if (event.detail.target.id === "live") {
+      announce();
       refocus();
       if (!dialog.open && document.activeElement === document.body) focusOpener();
     }
@@ -149,6 +150,17 @@
     // Whoever has gone elsewhere is not called back by a later list.
     if (!dialog.open && event.target.id !== opener && !event.target.closest("details.menu")) opener = null;
   });
+
+  // --- progress for who hears the screen: a live region that a new list would replace is not read out, so this one stays outside
+  let announced = new Set();
+  function announce() {
+    const box = document.getElementById("announcer");
+    if (!box || !live()) return;
+    const now = [...live().querySelectorAll("[data-announce]")].filter((each) => !each.hidden).map((each) => each.dataset.announce);
+    const fresh = now.filter((text) => !announced.has(text));
+    if (fresh.length) box.textContent = fresh.join(". ");
+    announced = new Set(now);
+  }
 
   // --- notices, menus
   function showClosers(root) {
@@ -187,6 +199,7 @@
   localTimes(document);
   readAges();
   showClosers(document);
+  announced = new Set([...document.querySelectorAll("#live [data-announce]")].map((each) => each.dataset.announce)); // a page is read anyway
 })();
 
 // "3 s ago" as a moment.

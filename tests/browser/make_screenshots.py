@@ -6,6 +6,7 @@ what has changed.
 """
 
 import contextlib
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from tests.browser.chromium import WAIT_MS, browser, log_in
 from tests.browser.console import SERVICE, WAITING, Console
 from tests.stack import ADMINISTRATOR, Controller, controller
 from tests.vault_host import VaultHost, vault_hosts
+from tests.waiting import wait_for
 from tests.writers import Writers, create_table
 
 WIDE: ViewportSize = {"width": 1360, "height": 1020}
@@ -61,6 +63,17 @@ def behind(n):
 LagSample.objects.bulk_create(LagSample(node=node, at=now - timedelta(seconds=5 * n + 10), seconds=round(behind(n), 2),
     transactions=round(40 * behind(n))) for n in range(720))
 """
+ACCOUNTS = """CREATE TABLE vault.accounts (id INT AUTO_INCREMENT PRIMARY KEY, account VARCHAR(80) NOT NULL, host VARCHAR(80) NOT NULL,
+    password VARBINARY(200) NOT NULL, rotated DATETIME NOT NULL DEFAULT '2026-03-02 14:00:00') ENGINE=InnoDB"""
+SOME_ACCOUNTS = [
+    ("root", "db-1"),
+    ("postgres", "db-2"),
+    ("administrator", "dc-1"),
+    ("backup", "nas-1"),
+    ("deploy", "web-1"),
+]
+A_SLOW_COPY = "3"
+"""MiB per second: so that it is seen under way."""
 
 
 class Camera:
@@ -134,6 +147,9 @@ def _walk(camera: Camera, control: Controller, hosts: list[VaultHost]) -> None:
         _failover(camera, console, control, hosts, writers)
     _vault(camera, console, hosts)
     _records(camera, console)
+    camera.page.set_viewport_size(WIDE)
+    _a_rebuild(camera, console, hosts)
+    _what_differs(camera, console, hosts)
 
 
 def _services(camera: Camera, console: Console) -> None:
@@ -258,6 +274,78 @@ def _records(camera: Camera, console: Console) -> None:
     camera.take("audit-log")
     page.goto(page.url.split("/admin/")[0] + "/admin/help/status/")
     camera.take("help")
+
+
+def _a_rebuild(camera: Camera, console: Console, hosts: list[VaultHost]) -> None:
+    """A fallback with transactions of its own: what to rotate, the question, the copy under way; then a backup."""
+    page, (primary, fallback) = camera.page, hosts[:2]
+    primary.sql(ACCOUNTS)
+    for account, host in SOME_ACCOUNTS:
+        primary.sql("INSERT INTO vault.accounts (account, host, password) VALUES (%s, %s, 'as it was')", account, host)
+    console.menu("Vault")
+    console.expect_row("vault-2", WAITING)
+    wait_for(lambda: len(fallback.sql("SELECT id FROM vault.accounts")) == len(SOME_ACCOUNTS), 20, "it has them too")
+    fallback.sql("SET GLOBAL read_only = 0")
+    for id in (1, 3):
+        fallback.sql(
+            "UPDATE vault.accounts SET password = 'changed here only', rotated = '2026-03-02 14:04:40' WHERE id = %s",
+            id,
+        )
+    fallback.sql("SET GLOBAL read_only = 1")
+    primary.sql("UPDATE vault.accounts SET rotated = '2026-03-02 14:05:00' WHERE id = 5")
+    console.expect_row("vault-2", "Slave – Error")
+    console.act("vault-2", "Re-synchronize Master")
+    console.press("Yes")
+    console.expect_row("vault-2", "Diverged")
+    page.get_by_role("link", name="What to rotate").click(timeout=WAIT_MS)
+    expect(page.get_by_role("heading", name="Rotate these first (2)")).to_be_visible()
+    camera.take("lost-transactions")
+    console.menu("Vault")
+    console.act("vault-2", "Rebuild (full copy)")
+    console.fill(Hostname="vault-2", Reason="it was written by mistake")
+    camera.popup("rebuild")
+    console.fill(Rate_in_MiB_per_second=A_SLOW_COPY)
+    console.press("Yes")
+    page.get_by_role("link", name="Rebuild (full copy): vault-2", exact=True).click()
+    page.set_viewport_size(LOW)
+    half = page.locator(".op-head .percent").filter(has_text=re.compile("[3-7][0-9] %"))
+    expect(half).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator(".op-head .op-figures")).to_contain_text("left")
+    camera.take("rebuild-running")
+    expect(page.get_by_role("region", name="State")).to_contain_text("Succeeded", timeout=2 * WAIT_MS)
+    console.menu("Vault")
+    page.get_by_role("link", name="What to rotate").click()
+    page.get_by_role("link", name="Dealt with").click()
+    console.fill(What_was_done="both passwords were changed")
+    console.press("Yes")
+    console.menu("Backups")
+    page.get_by_role("link", name="Back up now").click()
+    console.press("Yes")
+    expect(page.locator("#backups tbody .badge")).to_be_visible(timeout=WAIT_MS)
+    page.locator("#backups").get_by_role("link", name="Check").click()
+    console.press("Yes")
+    expect(page.locator("#backups")).to_contain_text("Checked", timeout=WAIT_MS)
+    _quiet(page)
+    camera.take("backups")
+
+
+def _what_differs(camera: Camera, console: Console, hosts: list[VaultHost]) -> None:
+    page = camera.page
+    page.set_viewport_size(WIDE)
+    for what in (
+        "UPDATE vault.accounts SET password = 'not that of the Master' WHERE id = 2",
+        "DELETE FROM vault.accounts WHERE id = 4",
+    ):
+        hosts[1].sql(f"SET STATEMENT sql_log_bin = 0 FOR {what}")
+    console.menu("Vault")
+    console.expect_row("vault-2", WAITING)
+    console.act("vault-2", "Compare with the Master")
+    console.press("Yes")
+    console.expect_row("vault-2", "Differs from the Master")
+    expect(console.operation("Compare with the Master: vault-2")).to_contain_text("Needs a person", timeout=WAIT_MS)
+    expect(console.safety).to_contain_text("differs from the Master")
+    _quiet(page)
+    camera.take("drift")
 
 
 def main(directory: Path) -> int:

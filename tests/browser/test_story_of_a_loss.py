@@ -2,7 +2,7 @@
 
 The pause: nobody is promoted, the screen says so, and Resume lets the fallback take over. The kill: the panel tells the truth
 throughout, the event has its evidence, the report its figures. In between: the hold after a silence, a Setting and its history, Run Now,
-a re-synchronization that cannot end and is cancelled, what a Viewer and an Operator may, and the audit log of all of it.
+a re-synchronization that cannot end and is cancelled, a fallback that diverges and is rebuilt from its row, what a Viewer and an Operator may, and the audit log of all of it.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ KEEPS_WHAT_THE_PANEL_SAYS = """
   document.body.addEventListener("htmx:afterSwap", () => window.panel.push(document.querySelector(".safety").innerText));
 }
 """
-RACKS, DISK, NOT_NOW = "moving racks", "the disk of the fallback is slow", "not now"
+RACKS, DISK, NOT_NOW, MINE = "moving racks", "the disk of the fallback is slow", "not now", "it was written by mistake"
 
 
 def test_a_pair_loses_its_master(chromium_path: str) -> None:
@@ -43,6 +43,7 @@ def test_a_pair_loses_its_master(chromium_path: str) -> None:
             wait_for(lambda host=host: missing(writers, host) == set(), 20, "every acknowledged row is on both")  # type: ignore[misc]
         _what_it_was_like(told)
         _a_resynchronization_that_cannot_end(told)
+        _a_diverged_fallback_is_rebuilt(told)
         _a_setting_is_changed_and_a_pass_run(told)
         _others_see_what_they_may(told)
         _all_of_it_is_in_the_audit_log(told)
@@ -172,6 +173,50 @@ def _a_resynchronization_that_cannot_end(told: Story) -> None:
     )
 
 
+def _a_diverged_fallback_is_rebuilt(told: Story) -> None:
+    """From its row to a fallback that follows again: what is kept is said before, each phase is seen, what only it had is listed."""
+    console, page = told.console, told.page
+    told.fallback.sql("SET GLOBAL read_only = 0")
+    told.fallback.sql("INSERT INTO vault.written VALUES (-101, 0)")
+    told.fallback.sql("SET GLOBAL read_only = 1")
+    told.primary.sql("INSERT INTO vault.written VALUES (-102, 0)")
+    console.expect_row("vault-f", "Slave – Error")
+    console.act("vault-f", "Re-synchronize Master")
+    expect(console.dialog).to_contain_text("its replication is started afresh")
+    console.press("Yes")
+    expect(console.operation("Failed", "to be confirmed with its hostname")).to_be_visible(timeout=WAIT_MS)
+    console.expect_row("vault-f", "Diverged")
+    expect(page.get_by_role("link", name="What to rotate")).to_be_visible(
+        timeout=WAIT_MS
+    )  # exported without being asked
+    console.act("vault-f", "Rebuild (full copy)")
+    for says in ("what only it has is exported", "Its old data is kept", "at 50 MiB per second"):
+        expect(console.dialog).to_contain_text(says)
+    console.dialog.get_by_role("button", name="Yes", exact=True).click()
+    expect(console.dialog.get_by_role("alert")).to_contain_text("Type vault-f here")
+    console.fill(Hostname="vault-f", Reason=MINE)
+    console.press("Yes")
+    page.get_by_role("link", name="Rebuild (full copy): vault-f", exact=True).click()
+    steps = page.locator(".steps")
+    for phase in (
+        "receives the copy",
+        "makes the copy ready",
+        "puts the copy in the place",
+        "vault-f is compared with the Master",
+    ):
+        expect(steps).to_contain_text(phase, timeout=WAIT_MS)
+    expect(page.get_by_role("region", name="State")).to_contain_text("Succeeded", timeout=WAIT_MS)
+    expect(page.get_by_role("region", name="State")).to_contain_text("It is equal to the Master.")
+    expect(steps.locator(".done")).to_have_count(8)
+    console.menu("Vault")
+    console.expect_row("vault-f", WAITING)
+    console.row("vault-f").locator("summary").click()
+    expect(console.row("vault-f").get_by_role("link", name="Undo rebuild")).to_be_visible(timeout=WAIT_MS)
+    page.keyboard.press("Escape")
+    told.control.wait_vault(primary="vault-p", acker="vault-f")
+    assert told.fallback.sql("SELECT id FROM vault.written WHERE id < -100") == [{"id": -102}]
+
+
 def _a_setting_is_changed_and_a_pass_run(told: Story) -> None:
     console, page = told.console, told.page
     console.menu("App Services")
@@ -228,6 +273,8 @@ def _all_of_it_is_in_the_audit_log(told: Story) -> None:
         (ADMINISTRATOR, "the hold after the last failover on silence was cleared", "Vault", ""),
         (ADMINISTRATOR, "Re-synchronize Master requested", "vault-p", ""),
         (ADMINISTRATOR, "Cancel of Re-synchronize Master requested", "Re-synchronize Master (Running)", DISK),
+        (ADMINISTRATOR, "Re-synchronize Master requested", "vault-f", ""),
+        (ADMINISTRATOR, "Rebuild (full copy) requested", "vault-f", MINE),
         (ADMINISTRATOR, f"{SERVICE}: trigger interval set to 1 s", SERVICE, ""),
         (ADMINISTRATOR, f"{SERVICE}: run requested", SERVICE, ""),
         (ADMINISTRATOR, f"{HOUSEKEEPING}: run requested", HOUSEKEEPING, ""),

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.inventory import RUNNING, Site
+from tests.browser.inventory import DIVERGED, LOSS, RUNNING, Site
+from tests.browser.test_looks import NOTHING_RUNS
 
 VAULT, SERVICES, HOSTS = "/admin/nodes/vaultnode/", "/admin/nodes/appservice/", "/admin/nodes/applicationnode/"
 B, D = "b" * 32, "d" * 32
@@ -85,6 +86,43 @@ def test_an_operation_is_cancelled(page: Page) -> None:
     page.get_by_role("button", name="Yes, cancel it").click()
     page.goto(f"/admin/nodes/operation/{RUNNING}/")
     expect(page.locator("#live")).to_contain_text("asked to end")
+
+
+def test_a_node_is_rebuilt_once_its_hostname_is_typed(busy: Site, page: Page) -> None:
+    busy.control.execute(NOTHING_RUNS)
+    page.goto(VAULT)
+    page.locator(f"#action-{DIVERGED}").click()
+    page.locator(f"#rebuild-{DIVERGED}").click()
+    expect(page.get_by_text("Its old data is kept beside the copy")).to_be_visible()
+    page.get_by_role("button", name="Yes").click()
+    expect(page.get_by_role("alert")).to_contain_text("Type zeta.vault.example here")
+    page.get_by_label("Hostname").fill("zeta.vault.example")
+    page.get_by_label("Reason").fill("it was written by mistake")
+    page.get_by_role("button", name="Yes").click()
+    expect(page.locator("#notices")).to_contain_text("zeta.vault.example is to be rebuilt.")
+    page.get_by_role("link", name="Rebuild (full copy): zeta.vault.example", exact=True).click()
+    expect(page.locator("#live")).to_contain_text("it was written by mistake")
+
+
+def test_lost_transactions_are_read_downloaded_and_dealt_with(page: Page) -> None:
+    page.goto(VAULT)
+    page.get_by_role("link", name="What to rotate").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    assert download.value.suggested_filename.endswith(".csv")
+    page.get_by_role("link", name="Dealt with").click()
+    page.get_by_label("What was done").fill("rotated root@db1")
+    page.get_by_role("button", name="Yes").click()
+    page.goto(f"/admin/nodes/lossreport/{LOSS}/")
+    expect(page.locator(".loss")).to_contain_text("rotated root@db1")
+
+
+def test_a_backup_is_asked_for(page: Page) -> None:
+    page.goto("/admin/nodes/backup/")
+    page.get_by_role("link", name="Back up now").click()
+    page.get_by_role("button", name="Yes").click()
+    expect(page.locator("#notices")).to_contain_text("The backup has been started.")
+    expect(page.locator("#live .op-line")).to_be_visible()
 
 
 def test_events_are_filtered(page: Page) -> None:

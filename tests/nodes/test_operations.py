@@ -200,6 +200,23 @@ class TestPage:
         operation = make(state=S.FAILED, steps=[{"name": "open b", "state": "waiting"}, {"odd": 1}, "odd", None])
         assert "not reached" in text_of(viewer, f"{LIST}{operation.pk}/")
 
+    def test_a_copy_says_which_of_its_steps_it_is_at_and_what_hinders_it(
+        self, make: Callable[..., Operation], viewer: Client
+    ) -> None:
+        states = ("done", "done", "running", "waiting", "waiting")
+        steps = [
+            {"name": f"{word} beta.example", "state": state, "ms": 5}
+            for word, state in zip(("order", "begin", "transfer", "prepare", "swap"), states, strict=True)
+        ]
+        operation = make(K.REBUILD, S.RUNNING, steps=steps, message="beta.example does not answer")
+        for url in (f"{LIST}{operation.pk}/", LIST, VAULT):
+            text = text_of(viewer, url)
+            assert "Step 3 of 5: beta.example receives the copy<" in text, url
+            assert "<small>beta.example does not answer</small>" in text, url
+        page = text_of(viewer, f"{LIST}{operation.pk}/")
+        assert page.count('aria-current="step"') == 1
+        assert page.count("to come") == 2
+
     def test_one_that_does_not_move_has_no_time_left(self, make: Callable[..., Operation], viewer: Client) -> None:
         samples = [[0.0, 70], [5.0, 70], [10.0, 70]]
         operation = make(state=S.RUNNING, done=70, total=100, unit="transactions", result={"samples": samples})

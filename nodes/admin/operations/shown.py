@@ -93,6 +93,13 @@ class OperationShown:
         return words.duration((ended - begun).total_seconds() if ended and begun else None)
 
     @property
+    def announce(self) -> str:
+        """For who hears the screen: what it is at and in tenths how far, so that not every percent is read out."""
+        so_far = f"{self.progress.percent // 10 * 10} %" if self.progress and self.progress.percent is not None else ""
+        state = str(self.operation.get_state_display())
+        return ", ".join(part for part in (f"{self.title}: {state}", self.step or self.text, so_far) if part)
+
+    @property
     def asked_to_end(self) -> bool:
         return self.running and self.operation.cancel_requested_at is not None
 

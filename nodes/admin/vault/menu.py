@@ -5,7 +5,7 @@ again, and each wish once more under the lock.
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final
 from urllib.parse import quote
@@ -43,6 +43,8 @@ class Entry:
     refused: RefusedWish | None = None
     popup: bool = True
     """It opens a popup; else a page in a tab of its own."""
+    begins: bool = False
+    """A group of entries begins with it: first roles, then data, then help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +103,10 @@ def menu_of(row: Row, facts: MenuFacts) -> list[Entry]:
     for kind, name, permission, words in ON_DATA:
         if may[permission]:
             refused = data_wishes.why_not(kind, vault, node, facts.around)
-            entries.append(_entry(name, str(words), f"{place}{name}/", refused))
+            begins = bool(entries) and not any(entry.begins for entry in entries)
+            entries.append(replace(_entry(name, str(words), f"{place}{name}/", refused), begins=begins))
     if url := _status_help(row.shown):
-        entries.append(Entry("help", _("What this status means"), url, popup=False))
+        entries.append(Entry("help", _("What this status means"), url, popup=False, begins=bool(entries)))
     return entries
 
 

@@ -37,9 +37,10 @@ _MENU: Final = (
     '<td class="actions"><details class="menu"><summary id="action-{pk}" class="button small">{label}'
     '<span class="hidden-text"> {name}</span></summary><ul>{entries}</ul></details></td>'
 )
-_POPUP: Final = '<li><a id="{name}-{pk}" href="{url}" hx-get="{url}">{label}</a></li>'
-_LINK: Final = '<li><a href="{url}" target="help">{label}</a></li>'
-_REFUSED: Final = '<li><span class="impossible" aria-disabled="true">{label}<small>{says}</small></span></li>'
+_POPUP: Final = '<li{group}><a id="{name}-{pk}" href="{url}" hx-get="{url}">{label}</a></li>'
+_LINK: Final = '<li{group}><a href="{url}" target="help">{label}</a></li>'
+_BEGINS: Final = mark_safe(' class="begins"')
+_REFUSED: Final = '<li{group}><span class="impossible" aria-disabled="true">{label}<small>{says}</small></span></li>'
 
 
 MOST_KEPT: Final = 2000
@@ -77,7 +78,7 @@ class _Table:
         self._system = {str(value): str(label) for value, label in SystemRoleChoices.choices}
         self._yes, self._no, self._action, self._help = _("Yes"), _("No"), _("Action"), _("What to do")
         self._delete_says, self._last_seen = _("Delete %(name)s"), _("last seen: %(status)s")
-        self._refused: dict[tuple[str, str], SafeString] = {}
+        self._refused: dict[tuple[str, str, bool], SafeString] = {}
 
     def row(self, row: Row) -> tuple[SafeString, SafeString]:
         """What stands before its age, and what stands behind."""
@@ -122,11 +123,12 @@ class _Table:
         return format_html(_MENU, pk=row.node.pk, label=self._action, name=row.node.hostname, entries=items)
 
     def _item(self, pk: str, entry: Entry) -> SafeString:
+        group = _BEGINS if entry.begins else NOTHING
         if entry.refused is None:
             if entry.popup:
-                return format_html(_POPUP, name=entry.name, pk=pk, url=entry.url, label=entry.label)
-            return format_html(_LINK, url=entry.url, label=entry.label)
-        key = (entry.label, entry.refused.says)
+                return format_html(_POPUP, group=group, name=entry.name, pk=pk, url=entry.url, label=entry.label)
+            return format_html(_LINK, group=group, url=entry.url, label=entry.label)
+        key = (entry.label, entry.refused.says, entry.begins)
         if key not in self._refused:  # many rows are refused the same thing in the same words
-            self._refused[key] = format_html(_REFUSED, label=entry.label, says=entry.refused.says)
+            self._refused[key] = format_html(_REFUSED, group=group, label=entry.label, says=entry.refused.says)
         return self._refused[key]
