@@ -12,6 +12,7 @@ import django_rq
 from django.utils import timezone
 from redis.exceptions import RedisError
 from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.executions import Execution
 from rq.job import Job
 from rq.registry import DeferredJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 
@@ -62,12 +63,24 @@ def enqueue_again(operation: str, kind: str) -> None:
     """As `enqueue`, for an operation that no living worker carries: what Redis still keeps of its last try goes first."""
     try:
         queue = django_rq.get_queue(queue_of(kind))
-        Job.fetch(operation, connection=queue.connection, serializer=queue.serializer).delete()
+        _forget(Job.fetch(operation, connection=queue.connection, serializer=queue.serializer))
     except NoSuchJobError:
         pass
     except (RedisError, OSError) as error:
         raise QueueUnavailable(str(error)) from error
     enqueue(operation, kind)
+
+
+def _forget(job: Job) -> None:
+    """Delete it with the tries of workers that died. RQ 3.0 lists a try for a minute longer than it keeps it, and cannot delete a job
+    that has such a one (ValueError); left in the list of what runs, it would count against the next try of the same id."""
+    tries = job.execution_registry
+    for id in tries.get_execution_ids():
+        gone = Execution(id=id, job_id=job.id, connection=job.connection)
+        if not job.connection.exists(gone.key):
+            job.connection.zrem(job.started_job_registry.key, gone.composite_key)
+            job.connection.zrem(tries.key, id)
+    job.delete()
 
 
 def operations_in_queue() -> set[str] | None:

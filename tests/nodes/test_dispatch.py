@@ -10,6 +10,7 @@ from typing import Any
 import django_rq
 import pytest
 from django.utils import timezone
+from rq.executions import Execution
 
 from nodes.choices import DesiredState, OperationKind, OperationState
 from nodes.models import AppService, Event, Operation, Vault, VaultNode
@@ -99,6 +100,25 @@ def test_what_a_dead_worker_held_is_handed_over_and_not_for_ever(make: Callable[
     assert one.state == S.FAILED
     assert "died" in one.result["summary"]
     assert not VaultNode.objects.filter(rebuild_wish__isnull=False).exists(), "no copy begins that nobody asks for"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("queue")
+def test_the_try_of_a_worker_that_died_a_minute_ago_is_not_in_the_way(make: Callable[..., Operation]) -> None:
+    one = make(state=S.RUNNING, ago=SILENT)
+    enqueue(one.pk, one.kind)
+    queue = django_rq.get_queue("ops")
+    job = queue.fetch_job(one.pk)
+    with queue.connection.pipeline() as pipeline:
+        taken = Execution.create(job, ttl=60, pipeline=pipeline)
+        pipeline.lrem(queue.key, 0, job.id)
+        pipeline.execute()
+    queue.connection.delete(taken.key)  # as when its time is over; the lists keep it for a minute longer
+    with pytest.raises(ValueError, match="not found in Redis"):
+        job.get_executions()
+    assert hand_over(timezone.now()) == 1
+    assert queued() == [one.pk]
+    assert job.started_job_registry.get_job_ids(cleanup=False) == []
 
 
 def test_without_redis_nothing_is_lost(make: Callable[..., Operation]) -> None:
