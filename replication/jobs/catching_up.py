@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from nodes.choices import OperationUnit
-from nodes.models import Vault
+from nodes.models import Vault, VaultNode
 from replication.client import AgentClient
 from replication.core.errors import NodeUnreachable, PositionsNotComparable
 from replication.core.positions import Position, parse
@@ -72,6 +72,10 @@ async def catch_up(telling: Telling, agents: AgentClient, vault: str, node: Node
     at_first = remaining = None
     trouble = "it has not said yet where it stands"
     while True:
+        if not await in_thread(takes_part, node.id):
+            raise Refused(
+                f"{node.hostname} was made inactive or deleted meanwhile: made active again, it follows by itself"
+            )
         primary = await in_thread(primary_of, vault)
         theirs, trouble = await ask(agents, primary)
         mine, silent = await ask(agents, node)
@@ -102,6 +106,10 @@ async def catch_up(telling: Telling, agents: AgentClient, vault: str, node: Node
         amount = (max(0, at_first - (remaining or 0)), at_first) if at_first else (None, None)
         await in_thread(_tell, telling, f"{node.hostname}: {says}", *amount)
         await asyncio.sleep(LOOK_EVERY)
+
+
+def takes_part(node: str) -> bool:
+    return VaultNode.objects.present().filter(pk=node, active=True).exists()
 
 
 def _tell(telling: Telling, message: str, done: int | None, total: int | None) -> None:

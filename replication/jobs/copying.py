@@ -25,6 +25,7 @@ from replication.stores.data_wishes import withdraw
 from replication.stores.inventory import node_view
 from replication.stores.wishes import is_watched
 
+from .catching_up import takes_part
 from .telling import CancelWished, Refused, Telling, in_thread
 
 log = logging.getLogger(__name__)
@@ -224,7 +225,10 @@ class Copy:
             await asyncio.sleep(LOOK_EVERY)
 
     async def _called_off(self) -> None:
-        """Nobody here cancelled it: the leader did, and says why in the wish a moment later. Raises Refused then."""
+        """Nobody here cancelled it: the leader did, because the node is to leave, or says why in the wish a moment later. Raises
+        Refused then."""
+        if not await in_thread(takes_part, self.node.id):
+            raise Refused(f"{self.node.hostname} was made inactive or deleted meanwhile; {AS_BEFORE}")
         for _ in range(int(CALLED_OFF_WITHIN / LOOK_EVERY)):
             wish = await in_thread(self._wish_now)
             if wish is not None and wish.refused:

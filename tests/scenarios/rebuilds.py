@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from replication.core.tasks import TaskPhase
 from tests.stack import Controller, controller
 from tests.vault_host import CLIENT_DATABASE, VaultHost, vault_hosts
 from tests.waiting import wait_for
@@ -142,6 +143,16 @@ def checksum(host: VaultHost) -> tuple[int, str]:
         f"SELECT COUNT(*) AS n, SUM(CRC32(CONCAT(id, ' ', secret))) AS sum FROM {CLIENT_DATABASE}.passwords"
     )
     return int(row["n"]), str(row["sum"])
+
+
+def share(node: VaultHost) -> float:
+    """How much of the copy has arrived; 2 while it is put in its place or later."""
+    task = node.report().task
+    if task is None or task.phase is TaskPhase.WAITING or not task.active:
+        return 0.0
+    if task.phase is not TaskPhase.TRANSFERRING:
+        return 1.0 if task.phase is TaskPhase.PREPARING else 2.0
+    return task.done / task.total if task.total else 0.0
 
 
 def purge_what_it_lacks(place: Place) -> None:

@@ -3,14 +3,16 @@
 Real agents and databases under a whole controller. Proves: purged logs: Re-synchronize Master makes a full copy by itself and
 says why; it can be undone, and is not rebuilt behind the back of who undid it; a node that has diverged is not replaced without
 its hostname, is exported first, and follows with equal rows afterwards; the old data is kept, and removed on request; an empty new
-node is copied from a fallback without a click; two that cannot go on are copied one after the other.
+node is copied from a fallback without a click; two that cannot go on are copied one after the other; a Master that dies while a third
+node is copied is replaced at once, and the copy goes on; a node that is made inactive ends its copy, as it was.
 """
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.scenarios.rebuilds import Place, place, purge, purge_what_it_lacks, secrets_in, write
+from tests.scenarios.rebuilds import Place, place, purge, purge_what_it_lacks, secrets_in, share, write
+from tests.vault_host import VaultHost
 from tests.waiting import wait_for
 
 A, B, C = "127.0.82.1", "127.0.82.2", "127.0.82.3"
@@ -160,3 +162,44 @@ def test_two_that_cannot_go_on_are_copied_one_after_the_other(pair: Place) -> No
         assert b"while it was away" in secrets_in(host)
     steps = [step["name"] for step in ended["steps"] if step["name"].startswith(("order", "catch-up"))]
     assert steps.index(f"order {both[1].hostname}") > steps.index(f"order {both[0].hostname}")
+
+
+def begin_copying(pair: Place, rate: int) -> tuple[str, VaultHost]:
+    """A copy to the node that is neither Master nor acker, at so many MiB a second; it is under way."""
+    pair.wait_lossless()
+    row = pair.stack.vault()
+    (node,) = (host for host in pair.hosts if host.hostname not in (row["primary"], row["acker"]))
+    wait_for(lambda: pair.stack.status_of(node.hostname)[0] == "slave-waiting", 30, "the third one follows")
+    confirmed = ("--confirm", node.hostname, "--reason", "a test")
+    id = pair.command(
+        "rebuild", node.hostname, "--source", row["acker"], "--rate", str(rate), "--do-not-compare", *confirmed
+    )
+    wait_for(lambda: share(node) > 0.1, 60, lambda: f"it is copied: {node.report().task}, {pair.operation(id)}")
+    return id, node
+
+
+def test_a_master_that_dies_while_a_third_node_is_copied_is_replaced_at_once(pair: Place) -> None:
+    id, node = begin_copying(pair, 3)
+    acker, lost = pair.stack.vault()["acker"], pair.primary
+    lost.kill_database()
+    pair.stack.wait_vault(primary=acker, timeout=10)
+    assert share(node) < 2.0, "the copy was over before: nothing is shown"
+    write(pair.primary, "after the failover")
+    ended = pair.wait_ended(id)
+    assert ended["state"] == "succeeded", ended["result"]["summary"]
+    assert f"{node.hostname} was rebuilt from {acker}" in ended["result"]["summary"]
+    pair.wait_equal_on(node)
+
+
+def test_a_node_that_is_made_inactive_ends_its_copy(pair: Place) -> None:
+    id, node = begin_copying(pair, 1)  # a command takes its time on a busy host
+    kept = node.report().kept
+    pair.stack.manage("vault", "deactivate", node.hostname, "--confirm", node.hostname, "--reason", "a test", "--yes")
+    ended = pair.wait_ended(id)
+    assert ended["state"] == "failed"
+    assert "was made inactive or deleted meanwhile; the node is as before" in ended["result"]["summary"]
+    report = node.report()
+    assert report.kept is not None
+    assert kept is not None
+    assert report.kept.operation == kept.operation
+    assert not (node.home / "copy.new").exists()
