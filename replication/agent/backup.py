@@ -113,7 +113,9 @@ class Backups:
         except (ValueError, BackupError) as error:
             raise TaskRefused(str(error)) from error
         if self._config.engine != "mariadb":
-            raise TaskRefused("backups of a MySQL server are not made by this agent: use mysqldump or MySQL's own means")
+            raise TaskRefused(
+                "backups of a MySQL server are not made by this agent: use mysqldump or MySQL's own means"
+            )
         if not os.access(self._config.mariadb_backup, os.X_OK):
             raise TaskRefused(
                 f"{self._config.mariadb_backup} is missing: install mariadb-backup (on Debian: apt install mariadb-backup)"

@@ -135,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--client-database", default="", help="database that the vault's clients use")
     new.add_argument("--client-user", default="", help="their account, made when the node opens as primary")
     new.add_argument("--client-password-file", type=Path, help="file that holds their password in one line")
-    new.add_argument("--backup-dir", type=Path, help="private directory for backups, best on another disk (HOME/backups)")
+    new.add_argument(
+        "--backup-dir", type=Path, help="private directory for backups, best on another disk (HOME/backups)"
+    )
 
     run = commands.add_parser("serve", parents=[home], help="run the agent until it is told to stop")
     run.add_argument("--stop-database", action="store_true", help="stop mariadbd too when the agent is told to stop")
@@ -147,9 +149,13 @@ def _parser() -> argparse.ArgumentParser:
     what = back.add_mutually_exclusive_group(required=True)
     what.add_argument("--from", dest="file", type=Path, metavar="FILE", help="of a backup; its .json lies beside it")
     what.add_argument("--latest", action="store_true", help="the newest good backup of this node")
-    back.add_argument("--to", type=Path, metavar="DIR", help="leave the data there, to be read; changes nothing of the node")
     back.add_argument(
-        "--give-up-newer", action="store_true", help="although the node has data that may be newer: they are kept beside"
+        "--to", type=Path, metavar="DIR", help="leave the data there, to be read; changes nothing of the node"
+    )
+    back.add_argument(
+        "--give-up-newer",
+        action="store_true",
+        help="although the node has data that may be newer: they are kept beside",
     )
     back.add_argument("--yes-i-mean", metavar="HOSTNAME", help="confirm without being asked")
 

@@ -238,7 +238,9 @@ class Comparer:
         if self._held is not None:
             self._held.end()
             self._held = None
-        session = self._asking = LocalSession(self._socket, read_seconds=round(limits.COMPARE_WAIT_MAX.total_seconds()) * 2)
+        session = self._asking = LocalSession(
+            self._socket, read_seconds=round(limits.COMPARE_WAIT_MAX.total_seconds()) * 2
+        )
         try:
             db = Checksums(session)
             db.prepare(limits.COMPARE_HOLD / 2 if wish.hold else limits.COMPARE_STATEMENT, limits.COMPARE_HOLD)

@@ -208,7 +208,9 @@ class AgentConfig:
         Called before anything is bound or started. A directory in /tmp that somebody else made is refused: whoever owns
         it could put a socket of his own in the place of ours.
         """
-        own = () if self.backup_dir else (self.backups_dir,)  # one that was given has to be mounted, not made in its place
+        own = (
+            () if self.backup_dir else (self.backups_dir,)
+        )  # one that was given has to be mounted, not made in its place
         for directory in (self.run_dir, self.log_dir, self.salvage_dir, self.tmp_dir, *own):
             try:
                 directory.mkdir(mode=0o700, exist_ok=True)

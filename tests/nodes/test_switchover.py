@@ -34,7 +34,8 @@ def menu(text: str, node: VaultNode) -> list[str]:
     found = re.search(rf'id="action-{node.pk}".*?<ul>(.*?)</ul>', text, re.S)
     assert found is not None, f"no menu of {node.hostname}"
     return [
-        " ".join(unescape(re.sub(r"<[^>]+>", " ", li)).split()) for li in re.findall("<li[^>]*>(.*?)</li>", found[1], re.S)
+        " ".join(unescape(re.sub(r"<[^>]+>", " ", li)).split())
+        for li in re.findall("<li[^>]*>(.*?)</li>", found[1], re.S)
     ]
 
 
