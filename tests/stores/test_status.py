@@ -53,6 +53,7 @@ def test_the_agreed_structure(vault: Vault) -> None:
         "operation": None,
         "hold": None,
         "pause": None,
+        "backup": {"hostname": None, "taken_at": None, "position": None, "late": False},
         "fences": {"armed": ["sigkill"], "not_armed": ["lease", "kernel-lease", "nftables-cut", "admin-port"]},
     }
     a, b = seen["nodes"]
