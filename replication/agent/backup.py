@@ -25,6 +25,7 @@ from replication.agent import backup_files, mariabackup
 from replication.agent.backup_files import BackupError
 from replication.agent.config import AgentConfig
 from replication.agent.database import local_user
+from replication.agent.durable import flush
 from replication.agent.tasks import Body, Recipe, Task, TaskFailed
 from replication.core.backups import SUFFIX, BackupArgs, Manifest, expendable
 from replication.core.tasks import TaskOrder, TaskPhase, TaskReport
@@ -160,7 +161,7 @@ class Backups:
             task.check()
             backup_files.write(config.backups_dir, manifest)
             os.replace(scratch, file)
-            backup_files.flush(config.backups_dir)
+            flush(config.backups_dir)
         except OSError as error:
             raise TaskFailed(f"{file} cannot be completed: {error.strerror}; nothing was left behind") from error
         finally:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from replication.agent.durable import flush, write_json
 from replication.core.backups import SUFFIX, Manifest
 
 log = logging.getLogger(__name__)
@@ -76,20 +77,7 @@ def write(directory: Path, manifest: Manifest) -> None:
     """Durably: a crash leaves the old or the new one. Raises OSError."""
     target = beside(directory / manifest.name)
     scratch = target.with_name(f"{target.name}.{manifest.agent_id[:8]}.new")
-    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        json.dump(manifest.to_json(), out, indent=1)
-        out.flush()
-        os.fsync(out.fileno())
-    scratch.replace(target)
-    flush(directory)
-
-
-def flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_json(target, manifest.to_json(), scratch)
 
 
 def remove(directory: Path, manifest: Manifest) -> None:

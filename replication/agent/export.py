@@ -20,6 +20,7 @@ from replication.agent import salvage
 from replication.agent.binlogs import command, environment
 from replication.agent.config import AgentConfig
 from replication.agent.database import LocalSession
+from replication.agent.durable import flush
 from replication.agent.extract import MANIFEST, Job
 from replication.agent.tasks import Body, Recipe, Task, TaskFailed, TaskRunner
 from replication.core.gtid_ranges import GtidRanges, Inventory
@@ -88,7 +89,7 @@ class Exports:
             result |= {"primary": primary, "directory": "", "database_up": bool(job.tables)}
             if part.exists():
                 part.rename(directory)
-                _sync(config.lost_dir)
+                flush(config.lost_dir)
                 result["directory"] = str(directory)
             if not result["not_known"]:
                 for copy in copies:
@@ -149,11 +150,3 @@ def _carry_out(task: Task, job: Job) -> Mapping[str, Any]:
             raise TaskFailed(str(said["failed"]))
         # Its last line names the error; no value of a row is ever in it, but neither is it known to be none: the log has it not.
         raise TaskFailed(f"the program that exports ended with code {child.wait()}; nothing was changed")
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,14 +1,14 @@
 """Where the data directories of a full copy lie in the agent's home, and what is done to them as a whole: rename, flush, remove."""
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from replication.agent.durable import flush
 
 RUBBISH: Final = "rubbish"
 
@@ -88,31 +88,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def flush(directory: Path) -> None:
-    """Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_note(file: Path, content: Mapping[str, Any]) -> None:
-    """Durably, and also its name: a crash leaves the old or the new content. Raises OSError."""
-    scratch = file.with_name(file.name + ".new")
-    try:
-        with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            json.dump(content, out, indent=1)
-            out.flush()
-            os.fsync(out.fileno())
-        scratch.replace(file)
-    except OSError:
-        with suppress(OSError):
-            scratch.unlink()
-        raise
-    flush(file.parent)
 
 
 def read_note(file: Path) -> Mapping[str, Any] | None:

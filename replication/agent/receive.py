@@ -18,8 +18,9 @@ from typing import BinaryIO, Final
 
 from replication.agent.config import AgentConfig
 from replication.agent.database import local_user
+from replication.agent.durable import flush, write_json
 from replication.agent.intake import BYTES, MBSTREAM_ENDED, STATE, STOPPED, USER, VERSION, Incoming, Intake, Refused
-from replication.agent.places import flush, move, read_note, remove, write_note
+from replication.agent.places import move, read_note, remove
 from replication.agent.swap import Fence, Journal, Stage, Swap
 from replication.agent.tasks import Body, Recipe, Task, TaskFailed
 from replication.core import limits
@@ -281,7 +282,7 @@ class Receive:
         try:
             position, binlog_state = self._stands_at(binlog_state)
             note = {"operation": task.report.operation, "position": position, "binlog_state": binlog_state}
-            write_note(places.incoming / NOTE, note)
+            write_json(places.incoming / NOTE, note)
             self._flush(task, places.incoming)
             move(places.incoming, places.ready)
         except OSError as error:

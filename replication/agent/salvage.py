@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from replication.agent.binlogs import INDEX, names, needed_by_recovery
+from replication.agent.durable import flush
 from replication.core.vault_ports import ProcessError
 
 FILES: Final = 2
@@ -53,8 +54,8 @@ def save_binary_logs(data_dir: Path, salvage_dir: Path) -> str:
         target.mkdir(mode=0o700)
         for name in wanted:
             copy_durably(data_dir / name, target / name)
-        _sync(target)
-        _sync(salvage_dir)
+        flush(target)
+        flush(salvage_dir)
     except OSError as error:
         shutil.rmtree(target, ignore_errors=True)
         raise ProcessError(f"the binary logs cannot be copied to {salvage_dir}: {error.strerror}") from error
@@ -126,11 +127,3 @@ def _goes_on(log: Path, copy: Path) -> bool:
             return now.read(end - begin) == then.read() and log.stat().st_size >= end
     except FileNotFoundError:
         return False
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,8 +1,6 @@
 """The agent's memory on disk: one JSON file, replaced as a whole and flushed before anything is done because of it."""
 
-import contextlib
 import json
-import os
 import threading
 import typing
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from replication.agent.durable import write_json
 from replication.core.vault_ports import AgentState, StateError
 
 FROM_THE_FIRST: Final = frozenset(
@@ -75,23 +74,7 @@ class StateFile:
 
 def save(path: Path, state: AgentState) -> None:
     """Write durably: a crash at any moment leaves the old or the new state, whole. Raises OSError."""
-    scratch = path.with_name(path.name + ".new")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as out:
-            json.dump(asdict(state), out, indent=1)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(scratch, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    write_json(path, asdict(state))
 
 
 def load(path: Path) -> AgentState | None:

@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
-from replication.agent.places import Places, flush, move, read_note, write_note
+from replication.agent.durable import flush, write_json
+from replication.agent.places import Places, move, read_note
 from replication.agent.process import Mariadbd
 from replication.agent.tasks import Task, TaskFailed, TaskInterrupted
 from replication.core.roles import OrderKind, ProcessState
@@ -243,7 +244,7 @@ class Swap:
         except (OSError, ValueError) as error:
             raise TaskFailed(f"what an earlier copy left cannot be tidied up: {error}; nothing was changed") from error
         try:
-            write_note(self.places.journal, asdict(journal))
+            write_json(self.places.journal, asdict(journal))
         except OSError as error:
             raise TaskFailed(
                 f"{self.places.journal} cannot be written: {error.strerror}; nothing was changed"
@@ -284,7 +285,7 @@ class Swap:
             if places.kept.exists():
                 places.discard(places.kept)
             since = datetime.now(UTC).isoformat(timespec="milliseconds")
-            write_note(
+            write_json(
                 places.kept_note,
                 {
                     "operation": journal.operation,
@@ -384,7 +385,7 @@ class Swap:
         """Going back needs no note, only the decision to complete does: raises OSError for that one."""
         journal = replace(journal, stage=stage)
         try:
-            write_note(self.places.journal, asdict(journal))
+            write_json(self.places.journal, asdict(journal))
         except OSError:
             if stage is not Stage.BACK:
                 raise

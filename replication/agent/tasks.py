@@ -7,7 +7,6 @@ became of it. Most of them have failed then and left nothing behind; whoever can
 import contextlib
 import json
 import logging
-import os
 import re
 import subprocess
 import threading
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from replication.agent.durable import write_json
 from replication.core.tasks import NO_WAY_BACK, TaskKind, TaskOrder, TaskPhase, TaskReport
 from replication.core.vault_ports import TaskRefused
 
@@ -194,7 +194,7 @@ class TaskRunner:
 
     def keep_result(self, operation: str, result: Mapping[str, Any]) -> None:
         """Raises OSError."""
-        _write(self._results, {"operation": operation, "result": result})
+        write_json(self._results, {"operation": operation, "result": result})
 
     def end(self) -> None:
         """The agent ends: what can be cancelled is, and says so; what has no way back goes on to where the next agent can take it up."""
@@ -208,7 +208,7 @@ class TaskRunner:
     def note(self, report: TaskReport) -> None:
         """Raises TaskFailed when it cannot be made durable."""
         try:
-            _write(self._file, asdict(report))
+            write_json(self._file, asdict(report))
         except OSError as error:
             raise TaskFailed(f"{self._file} cannot be written: {error.strerror}") from error
         self._changed()
@@ -285,13 +285,3 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
-
-
-def _write(file: Path, content: Mapping[str, Any]) -> None:
-    """Durably: a crash leaves the old or the new content. Raises OSError."""
-    scratch = file.with_name(file.name + ".new")
-    with open(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        json.dump(content, out)
-        out.flush()
-        os.fsync(out.fileno())
-    scratch.replace(file)

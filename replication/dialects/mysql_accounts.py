@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -20,17 +21,17 @@ ROUNDS: Final = 100_000
 """Of PBKDF2: the mark by which a changed password is recognised must be no easier to guess from than the server's own hash."""
 
 
-class Accounts:
+class Accounts(ABC):
     session: Session
     client: Client | None
 
+    @abstractmethod
     def _writable(self) -> AbstractContextManager[None]:
         """In which the administrator may write on a closed node."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _unlogged(self) -> AbstractContextManager[None]:
         """In which what is written stays on this node, and works while commits hang."""
-        raise NotImplementedError
 
     def accounts(self) -> tuple[AccountStatus, ...]:
         rows = self.session.rows(

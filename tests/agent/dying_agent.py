@@ -18,7 +18,7 @@ from replication.dialects.mariadb import MariaDb
 
 PLACES: dict[str, Any] = {
     "move": swap,
-    "write_note": swap,
+    "write_json": swap,
     "kill": Mariadbd,
     "start": Mariadbd,
     "take_position": MariaDb,

@@ -45,22 +45,22 @@ exit $code
 """
 LONG = pytest.mark.long
 POINTS = [
-    pytest.param("write_note:1:before", id="before the journal", marks=LONG),
-    pytest.param("write_note:1:after", id="after the journal", marks=LONG),
+    pytest.param("write_json:1:before", id="before the journal", marks=LONG),
+    pytest.param("write_json:1:after", id="after the journal", marks=LONG),
     pytest.param("kill:1:after", id="mariadbd is killed", marks=LONG),
     pytest.param("move:1:after", id="no data directory at all"),
     pytest.param("move:2:after", id="the copy is in its place", marks=LONG),
     pytest.param("start:1:after", id="started", marks=LONG),
     pytest.param("take_position:1:before", id="without its position"),
     pytest.param("take_position:1:after", id="with its position", marks=LONG),
-    pytest.param("write_note:2:after", id="found complete"),
+    pytest.param("write_json:2:after", id="found complete"),
     pytest.param("move:3:after", id="the old data are set aside", marks=LONG),
     pytest.param("_end:1:after", id="all done and not told yet", marks=LONG),
 ]
 UNDO_POINTS = [
     pytest.param("move:1:after", id="no data directory at all"),
     pytest.param("start:1:after", id="started", marks=LONG),
-    pytest.param("write_note:2:after", id="found complete", marks=LONG),
+    pytest.param("write_json:2:after", id="found complete", marks=LONG),
     pytest.param("_end:1:after", id="all done and not told yet", marks=LONG),
 ]
 
